@@ -1,0 +1,391 @@
+package caddypresence
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/seed-57c14f3c/caddy-presence/caddyfile"
+	"github.com/seed-57c14f3c/caddy-presence/presence"
+	"github.com/seed-57c14f3c/caddy-presence/presence/socket"
+)
+
+// Handler is the HTTP handler "presence": it takes over WebSocket handshakes on
+// its route, and keeps the connections as members of a hub. Any other request
+// goes to the next handler.
+//
+// Where an option says so, 0 switches a limit off.
+type Handler struct {
+	// The hub that connections join: the members that can be reached together.
+	// 1 to 64 letters, digits, _ or -. Default: default.
+	Hub string `json:"hub,omitempty"`
+
+	// Which pages may connect, by their Origin: host names (app.example.com,
+	// *.example.com), hosts with a port, or whole origins with a scheme; "*" is
+	// any. Default: only pages of the same origin. A request without an Origin
+	// header does not come from a page, and is allowed.
+	Origins []string `json:"origins,omitempty"`
+
+	// How many connections of a user may be open at once. Default: newest.
+	Sessions Sessions `json:"sessions,omitzero"`
+
+	// After how long a silence of any kind a connection is sent a protocol
+	// ping. Default: 25s; 0 switches it off.
+	PingInterval *caddy.Duration `json:"ping_interval,omitempty"`
+
+	// How long after a ping a connection that stays silent is closed (4201).
+	// Default: 10s.
+	PongTimeout *caddy.Duration `json:"pong_timeout,omitempty"`
+
+	// How long a client may send no message, the text ping above all, before
+	// it is closed (4201): a browser answers protocol pings for a page that is
+	// frozen. A client that announces its beat is given three of them instead.
+	// Default: 130s; 0 switches it off.
+	IdleTimeout *caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// How long a connection may take to its first open frame (4103).
+	// Default: 60s; 0 switches it off.
+	OpenTimeout *caddy.Duration `json:"open_timeout,omitempty"`
+
+	// How large a client's message may be, in bytes (1009). Default: 64 KiB.
+	MaxMessageSize int64 `json:"max_message_size,omitempty"`
+
+	// How many bytes may wait for a client that reads slowly. A push that does
+	// not fit is dropped for this client, and reported; a queue that stays full
+	// for 10 seconds closes it (4101). At least 64 KiB. Default: 256 KiB.
+	MaxQueue int64 `json:"max_queue,omitempty"`
+
+	// How many connections the hub may have on this node; beyond it a handshake
+	// is refused (503, or 4100). Default: 0, no limit.
+	MaxConnections int `json:"max_connections,omitempty"`
+
+	// How many connections of one client address may be waiting for their first
+	// open frame (503, or 4100). Default: 100; 0 switches it off.
+	MaxUnopened *int `json:"max_unopened,omitempty"`
+
+	// How many messages a client may send a second, and how many at once; the
+	// text ping is not counted. One more is answered with the error too_fast;
+	// going on for 10 seconds closes the connection (4102). Default: 20 and 40;
+	// 0 switches it off.
+	RateLimit *RateLimit `json:"rate_limit,omitempty"`
+
+	app     *App
+	store   *liveStore
+	route   *route
+	origins originRules
+	log     *zap.Logger
+}
+
+// RateLimit is how many messages a client may send.
+type RateLimit struct {
+	Rate  int `json:"rate"`  // messages a second
+	Burst int `json:"burst"` // messages at once
+}
+
+// Sessions says how many connections of a user may be open at once.
+type Sessions struct {
+	// "newest": a new connection takes the place of the earlier one, which is
+	// closed (4001). "many": a user may have several, the oldest goes first.
+	Mode string `json:"mode,omitempty"`
+
+	// With "newest": the member's field that tells apart what a user may have
+	// one of each, for example one phone and one desktop.
+	By string `json:"by,omitempty"`
+
+	// With "many": how many. Default: 16.
+	Max int `json:"max,omitempty"`
+}
+
+const (
+	defaultHub          = "default"
+	defaultPingInterval = 25 * time.Second
+	defaultPongTimeout  = 10 * time.Second
+	defaultIdleTimeout  = 130 * time.Second
+	defaultOpenTimeout  = 60 * time.Second
+	defaultMaxMessage   = 64 << 10
+	defaultMaxQueue     = 256 << 10
+	defaultMaxUnopened  = 100
+	defaultSessions     = 16
+)
+
+var defaultRate = RateLimit{Rate: 20, Burst: 40}
+
+var hubName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.presence", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision joins the route to its hub.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.log = ctx.Logger()
+	options := string(mustJSON(h))
+	if h.Hub == "" {
+		h.Hub = defaultHub
+	}
+	if err := h.check(); err != nil {
+		return err
+	}
+	app, err := ctx.App("presence")
+	if err != nil {
+		return fmt.Errorf("loading the presence app: %w", err)
+	}
+	h.app = app.(*App)
+	r := &route{
+		name: h.Hub, generation: h.app.id, options: options, drain: h.app.drain(),
+		settings: h.settings(), limits: h.limits(),
+	}
+	if err := h.app.addRoute(r); err != nil {
+		return err
+	}
+	h.app.store.retain()
+	h.store = h.app.store
+	if err := useHub(r); err != nil {
+		return err
+	}
+	h.route = r
+	return nil
+}
+
+func (h *Handler) check() error {
+	if !hubName.MatchString(h.Hub) {
+		return fmt.Errorf("hub %q: a name has 1 to 64 letters, digits, _ or -", h.Hub)
+	}
+	if err := h.Sessions.check(); err != nil {
+		return err
+	}
+	if h.MaxQueue != 0 && h.MaxQueue < presence.MaxPushSize {
+		return fmt.Errorf("max_queue: expected at least %d bytes, the size of the largest push", presence.MaxPushSize)
+	}
+	for _, d := range []*caddy.Duration{h.PingInterval, h.PongTimeout, h.IdleTimeout, h.OpenTimeout} {
+		if d != nil && *d < 0 {
+			return errors.New("a duration cannot be negative")
+		}
+	}
+	if h.MaxMessageSize < 0 || h.MaxConnections < 0 || h.MaxUnopened != nil && *h.MaxUnopened < 0 {
+		return errors.New("a limit cannot be negative")
+	}
+	var err error
+	h.origins, err = parseOrigins(h.Origins)
+	return err
+}
+
+func (s *Sessions) check() error {
+	switch s.Mode {
+	case "", "newest":
+		if s.Max != 0 {
+			return errors.New("sessions newest has no maximum")
+		}
+	case "many":
+		if s.By != "" {
+			return errors.New("sessions many has no field")
+		}
+		if s.Max < 0 || s.Max > presence.MaxSeats {
+			return fmt.Errorf("sessions many: expected 1 to %d", presence.MaxSeats)
+		}
+	default:
+		return fmt.Errorf("sessions: expected newest or many, got %q", s.Mode)
+	}
+	return nil
+}
+
+func (h *Handler) settings() presence.Settings {
+	sessions := presence.Sessions{Max: 1, By: h.Sessions.By}
+	if h.Sessions.Mode == "many" {
+		sessions.Max = orDefault(h.Sessions.Max, defaultSessions)
+	}
+	return presence.Settings{
+		Store:     h.app.store.Store,
+		Sessions:  sessions,
+		Grace:     h.app.grace(),
+		StopGrace: max(h.app.drain(), presence.StopGraceAtLeast),
+		Log:       h.log,
+	}
+}
+
+func (h *Handler) limits() socket.Limits {
+	rate, unopened := defaultRate, defaultMaxUnopened
+	if h.RateLimit != nil {
+		rate = *h.RateLimit
+	}
+	if h.MaxUnopened != nil {
+		unopened = *h.MaxUnopened
+	}
+	return socket.Limits{
+		PingInterval:   durationOr(h.PingInterval, defaultPingInterval),
+		PongTimeout:    durationOr(h.PongTimeout, defaultPongTimeout),
+		IdleTimeout:    durationOr(h.IdleTimeout, defaultIdleTimeout),
+		OpenTimeout:    durationOr(h.OpenTimeout, defaultOpenTimeout),
+		MaxMessage:     orDefault(h.MaxMessageSize, defaultMaxMessage),
+		MaxQueue:       int(orDefault(h.MaxQueue, defaultMaxQueue)),
+		Rate:           rate.Rate,
+		Burst:          rate.Burst,
+		MaxConnections: h.MaxConnections,
+		MaxUnopened:    unopened,
+		Log:            h.log,
+	}
+}
+
+// Cleanup lets go of the hub; its connections are closed if no other
+// configuration has it.
+func (h *Handler) Cleanup() error {
+	var err error
+	if h.route != nil {
+		err = h.route.leave()
+	}
+	if h.store != nil {
+		err = errors.Join(err, h.store.release())
+	}
+	return err
+}
+
+// ServeHTTP upgrades a WebSocket handshake and returns at once; the connection
+// lives on without the request. Its access-log line is written at its beginning.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !isHandshake(r) {
+		return next.ServeHTTP(w, r)
+	}
+	hub := h.route.hub
+	// The HTTP app may serve before the configuration is said to have started.
+	hub.activate(h.route)
+	if !h.origins.allow(r) {
+		return caddyhttp.Error(http.StatusForbidden, fmt.Errorf("origin %q is not allowed", r.Header.Get("Origin")))
+	}
+	addr := clientAddr(r)
+	refusal := hub.server.Admit(addr)
+	if refusal != nil && !offersSubprotocol(r) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(refusal.RetryAfter/time.Second)))
+		return caddyhttp.Error(refusal.Status, refusal)
+	}
+	if err := hub.server.Upgrade(w, r, addr, refusal); err != nil {
+		h.log.Debug("handshake refused", zap.Error(err), zap.String("address", addr))
+	}
+	return nil
+}
+
+// isHandshake reports whether a request asks for a WebSocket (RFC 6455, section
+// 4.1); whether it does so correctly is told when it is accepted.
+func isHandshake(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.ProtoMajor == 1 &&
+		hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
+}
+
+func offersSubprotocol(r *http.Request) bool {
+	return hasToken(r.Header, "Sec-WebSocket-Protocol", socket.Subprotocol)
+}
+
+// hasToken reports whether a header's comma-separated values contain a token.
+func hasToken(h http.Header, name, token string) bool {
+	for _, v := range h.Values(name) {
+		for t := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// clientAddr is the client's address behind the proxies that the server trusts.
+func clientAddr(r *http.Request) string {
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok && ip != "" {
+		return ip
+	}
+	return r.RemoteAddr
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// options are the options of the directive.
+func (h *Handler) options() caddyfile.Block {
+	return caddyfile.Block{
+		"hub":              caddyfile.String(&h.Hub),
+		"origins":          caddyfile.Strings(&h.Origins),
+		"sessions":         {Want: "newest [by <field>] | many [<count>]", Read: h.readSessions},
+		"ping_interval":    optional(&h.PingInterval, caddyfile.Duration),
+		"pong_timeout":     optional(&h.PongTimeout, caddyfile.Duration),
+		"idle_timeout":     optional(&h.IdleTimeout, caddyfile.Duration),
+		"open_timeout":     optional(&h.OpenTimeout, caddyfile.Duration),
+		"max_message_size": caddyfile.Size(&h.MaxMessageSize),
+		"max_queue":        caddyfile.Size(&h.MaxQueue),
+		"max_connections":  caddyfile.Int(&h.MaxConnections, 0, 1<<30),
+		"max_unopened": optional(&h.MaxUnopened, func(n *int) caddyfile.Option {
+			return caddyfile.Int(n, 0, 1<<30)
+		}),
+		"rate_limit": optional(&h.RateLimit, func(l *RateLimit) caddyfile.Option {
+			return caddyfile.Ints(0, 1<<20, &l.Rate, &l.Burst)
+		}),
+	}
+}
+
+func (h *Handler) readSessions(d *caddyconf.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == "newest":
+		h.Sessions = Sessions{Mode: "newest"}
+	case len(args) == 3 && args[0] == "newest" && args[1] == "by":
+		h.Sessions = Sessions{Mode: "newest", By: args[2]}
+	case len(args) == 1 && args[0] == "many":
+		h.Sessions = Sessions{Mode: "many"}
+	case len(args) == 2 && args[0] == "many":
+		n, err := strconv.Atoi(args[1])
+		if err != nil || n < 1 || n > presence.MaxSeats {
+			return d.Errf("option sessions: expected many with 1 to %d, got %q", presence.MaxSeats, args[1])
+		}
+		h.Sessions = Sessions{Mode: "many", Max: n}
+	default:
+		return d.Errf("option sessions: expected newest, newest by <field>, or many <count>, got %q", strings.Join(args, " "))
+	}
+	return nil
+}
+
+// parseHandler reads the directive:
+//
+//	presence [<matcher>] {
+//		hub              <name>
+//		origins          <host or origin...>
+//		sessions         newest [by <field>] | many [<count>]
+//		ping_interval    <duration>
+//		pong_timeout     <duration>
+//		idle_timeout     <duration>
+//		open_timeout     <duration>
+//		max_message_size <size>
+//		max_queue        <size>
+//		max_connections  <count>
+//		max_unopened     <count>
+//		rate_limit       <per second> <burst>
+//	}
+func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h := new(Handler)
+	helper.Next()
+	if helper.NextArg() {
+		return nil, helper.ArgErr()
+	}
+	if err := h.options().Read(helper.Dispenser); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,259 @@
+package presence
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Settings are what the operator says about a hub. They may change while it
+// lives: a configuration that is loaded gives new ones.
+type Settings struct {
+	Store    Store
+	Sessions Sessions
+
+	// Grace is how long a user lingers whose connection was lost.
+	Grace time.Duration
+
+	// StopGrace is how long the users of a node that stops linger: they come
+	// back elsewhere.
+	StopGrace time.Duration
+
+	Log *zap.Logger
+}
+
+// Sessions says how many connections of a user may be open at once.
+type Sessions struct {
+	// Max is how many connections share a seat; the oldest goes first. 1 is
+	// "newest": a new connection takes the place of the earlier one.
+	Max int
+
+	// By names the member's field whose value is the seat; empty: all of a
+	// user's connections have the same seat.
+	By string
+}
+
+// Hub is a named set of members that can be reached together. It owns what this
+// process knows of its connections; the Store knows who is online over all
+// nodes. All methods may be called concurrently.
+type Hub struct {
+	// Static after NewHub.
+	name  string
+	stats Stats
+
+	settings atomic.Pointer[Settings]
+	lastNum  atomic.Uint64
+	shards   [hubShards]hubShard
+	debts    debts
+}
+
+// hubShards bounds contention between connections that come and go.
+const hubShards = 64
+
+type hubShard struct {
+	mu    sync.RWMutex // guards the field below
+	conns map[uint64]*Attachment
+}
+
+// NewHub makes a hub without connections. Configure must be called before
+// anything else.
+func NewHub(name string) *Hub {
+	h := &Hub{name: name}
+	for i := range h.shards {
+		h.shards[i].conns = make(map[uint64]*Attachment)
+	}
+	return h
+}
+
+// Name returns the name of the hub.
+func (h *Hub) Name() string { return h.name }
+
+// Store returns where the hub's members are kept.
+func (h *Hub) Store() Store { return h.settings.Load().Store }
+
+// Configure sets or replaces the settings, for connections that are there too.
+// If the store is another one, the open members are moved over to it before
+// Configure returns.
+func (h *Hub) Configure(s Settings) {
+	old := h.settings.Swap(&s)
+	if old != nil && old.Store != s.Store {
+		h.move(old.Store, s.Store)
+	}
+}
+
+// Attach takes a connection in. It is not open yet: that takes an open frame.
+func (h *Hub) Attach(c Conn) {
+	a := c.Attachment()
+	a.conn, a.num = c, h.lastNum.Add(1)
+	h.stats.connections.Add(1)
+	s := h.shard(a.num)
+	s.mu.Lock()
+	s.conns[a.num] = a
+	s.mu.Unlock()
+}
+
+// Detach forgets a connection that has ended, and takes it out of presence. It
+// must be called once for each attached connection.
+func (h *Hub) Detach(c Conn, cause Cause) {
+	a := c.Attachment()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sealed = true
+	h.leave(a, cause)
+	s := h.shard(a.num)
+	s.mu.Lock()
+	delete(s.conns, a.num)
+	s.mu.Unlock()
+	h.stats.connections.Add(-1)
+}
+
+// ConnID returns the id of an attached connection.
+func (h *Hub) ConnID(a *Attachment) ConnID {
+	return ConnID{Node: h.settings.Load().Store.Node(), Num: a.num}
+}
+
+// Range calls fn for each attached connection, without holding a lock
+// meanwhile, until fn returns false.
+func (h *Hub) Range(fn func(Conn) bool) {
+	var conns []Conn
+	for i := range h.shards {
+		s := &h.shards[i]
+		conns = conns[:0]
+		s.mu.RLock()
+		for _, a := range s.conns {
+			conns = append(conns, a.conn)
+		}
+		s.mu.RUnlock()
+		for _, c := range conns {
+			if !fn(c) {
+				return
+			}
+		}
+	}
+}
+
+// Connections returns how many connections are attached, open or not.
+func (h *Hub) Connections() int { return int(h.stats.connections.Load()) }
+
+func (h *Hub) shard(num uint64) *hubShard { return &h.shards[num%hubShards] }
+
+// attached returns the connection with a number, or nil.
+func (h *Hub) attached(num uint64) *Attachment {
+	s := h.shard(num)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.conns[num]
+}
+
+// local returns the connection with an id, or nil if it is not attached here.
+func (h *Hub) local(id ConnID) *Attachment {
+	if id.Node != h.settings.Load().Store.Node() {
+		return nil
+	}
+	return h.attached(id.Num)
+}
+
+// linger is how long a user stays listed after its last connection ended so.
+func (s *Settings) linger(cause Cause) time.Duration {
+	switch cause {
+	case CauseLost, CauseExpired:
+		return s.Grace
+	case CauseStop:
+		return s.StopGrace
+	default:
+		return 0
+	}
+}
+
+// leave takes a connection out of presence, if it is open. a.mu must be held.
+// What the store cannot be told now is told when it is back.
+func (h *Hub) leave(a *Attachment, cause Cause) {
+	s := h.settings.Load()
+	gone := Departure{Conn: h.ConnID(a), Cause: cause}
+	switch {
+	case a.open.Load():
+		gone.User, gone.Linger = a.member.Load().ID, s.linger(cause)
+		h.forget(a)
+	case a.doubt != "":
+		gone.User = a.doubt
+	default:
+		return
+	}
+	a.doubt = ""
+	h.depart(s.Store, []Departure{gone})
+}
+
+// forget makes an open connection one that is not open. a.mu must be held.
+func (h *Hub) forget(a *Attachment) {
+	a.open.Store(false)
+	a.member.Store(nil)
+	h.stats.members.Add(-1)
+}
+
+// depart tells a store that connections left; what it cannot take now is owed.
+func (h *Hub) depart(store Store, gone []Departure) {
+	if _, err := store.Close(context.Background(), h.name, gone); err != nil {
+		h.debts.add(h, store, gone)
+	}
+}
+
+// Leave takes all open connections out of presence in one batch, because this
+// node stops. The connections themselves stay attached.
+func (h *Hub) Leave() {
+	s := h.settings.Load()
+	var gone []Departure
+	h.Range(func(c Conn) bool {
+		a := c.Attachment()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if m := a.Member(); m != nil {
+			gone = append(gone, Departure{User: m.ID, Conn: h.ConnID(a), Linger: s.linger(CauseStop), Cause: CauseStop})
+			h.forget(a)
+		}
+		a.sealed = true
+		return true
+	})
+	if len(gone) > 0 {
+		h.depart(s.Store, gone)
+	}
+}
+
+// move registers the open members with another store, then takes them out of
+// the one that is no longer used.
+func (h *Hub) move(from, to Store) {
+	const workers = 8
+	conns := make(chan *Attachment)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for a := range conns {
+				h.moveOne(a, from, to)
+			}
+		})
+	}
+	h.Range(func(c Conn) bool {
+		conns <- c.Attachment()
+		return true
+	})
+	close(conns)
+	wg.Wait()
+}
+
+func (h *Hub) moveOne(a *Attachment, from, to Store) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := a.Member()
+	if m == nil || a.sealed {
+		return
+	}
+	old := Departure{User: m.ID, Conn: ConnID{Node: from.Node(), Num: a.num}, Cause: CauseStop}
+	res, err := h.register(a, to, m, "")
+	if err != nil || !res.Accepted {
+		h.settings.Load().Log.Error("member not moved to the new store",
+			zap.String("hub", h.name), zap.Error(err))
+	}
+	h.depart(from, []Departure{old})
+}

@@ -1,0 +1,330 @@
+package presence
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a push.
+const (
+	MaxPushSize = 64 << 10 // bytes of its message
+	MaxPushIDs  = 10_000   // user ids and connection ids in its selectors
+	MaxPushWait = 30 * time.Second
+	DefaultWait = 2 * time.Second
+
+	// IdempotencyWindow is how long a push's id is remembered.
+	IdempotencyWindow = 10 * time.Minute
+)
+
+// Push is a message from a backend to selected members. Either Data or Text is
+// set.
+type Push struct {
+	To     Selector `json:"to"`
+	Except Selector `json:"except"`
+
+	// Data is any JSON; it arrives exactly as it stands here.
+	Data json.RawMessage `json:"data"`
+
+	// Text arrives as it is.
+	Text *string `json:"text"`
+
+	// ID makes the push idempotent: within IdempotencyWindow another push with
+	// the same id and content sends nothing and has the first one's result.
+	ID string `json:"id"`
+
+	// Wait is how long to wait until slow connections have taken the message;
+	// nil is DefaultWait. With 0 the result comes before anything is delivered.
+	Wait *Wait `json:"wait"`
+}
+
+// Selector names members. What it names is joined: ids, and types, and so on.
+type Selector struct {
+	IDs   []UserID `json:"ids"`
+	Types []string `json:"types"`
+	Conns []ConnID `json:"conns"`
+	All   bool     `json:"all"`
+}
+
+func (s *Selector) empty() bool {
+	return len(s.IDs) == 0 && len(s.Types) == 0 && len(s.Conns) == 0 && !s.All
+}
+
+// Wait is a duration that is text in JSON, such as "2s".
+type Wait time.Duration
+
+// UnmarshalJSON reads the text of a duration as time.ParseDuration does.
+func (w *Wait) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return errors.New(`wait must be a duration in quotes, such as "2s"`)
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 || d > MaxPushWait {
+		return fmt.Errorf("wait must be a duration from 0s to %v, such as \"2s\"", MaxPushWait)
+	}
+	*w = Wait(d)
+	return nil
+}
+
+// PushResult says what became of a push.
+type PushResult struct {
+	ID string `json:"id"` // the push's own, or a new one
+
+	// Matched is how many users the selectors named that are online.
+	Matched int `json:"matched"`
+
+	// Sent is how many connections were handed the whole message. The app may
+	// still not have seen it.
+	Sent int `json:"sent"`
+
+	// Dropped is how many did not get it: the queue was full, or the connection
+	// ended first.
+	Dropped int `json:"dropped"`
+
+	// Unconfirmed is how many had not taken it when the wait was over, or are
+	// on a node that did not answer.
+	Unconfirmed int `json:"unconfirmed"`
+
+	// Offline are the selected ids that have no open connection.
+	Offline []UserID `json:"offline"`
+}
+
+// Errors of a push that was not carried out.
+var (
+	ErrPushInvalid  = errors.New("invalid push")                                      // the caller's fault
+	ErrPushTooBig   = errors.New("push too big")                                      // a limit above
+	ErrPushConflict = errors.New("this push id was used for another push")            //
+	ErrPushPending  = errors.New("a push with this id is still under way; ask again") //
+)
+
+// DecodePush reads one push from JSON. Unknown fields are refused. The error
+// wraps ErrPushInvalid; Check is still to be called.
+func DecodePush(data []byte) (*Push, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	p := new(Push)
+	if err := dec.Decode(p); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPushInvalid, err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: a push is one JSON object", ErrPushInvalid)
+	}
+	return p, nil
+}
+
+// Check reports what is wrong with a push; the error wraps ErrPushInvalid or
+// ErrPushTooBig.
+func (p *Push) Check() error {
+	switch {
+	case p.To.empty():
+		return fmt.Errorf("%w: to must name ids, types, conns or all", ErrPushInvalid)
+	case p.Except.All:
+		return fmt.Errorf("%w: except cannot be all", ErrPushInvalid)
+	case (p.Text == nil) == (p.Data == nil):
+		return fmt.Errorf("%w: give either data or text", ErrPushInvalid)
+	case len(p.text()) > MaxPushSize:
+		return fmt.Errorf("%w: a message may have %d bytes", ErrPushTooBig, MaxPushSize)
+	case p.selected() > MaxPushIDs:
+		return fmt.Errorf("%w: a push may name %d ids", ErrPushTooBig, MaxPushIDs)
+	case len(p.ID) > MaxIDLength || !plainText(p.ID):
+		return fmt.Errorf("%w: id must have at most %d bytes without control characters", ErrPushInvalid, MaxIDLength)
+	case !utf8.Valid(p.text()):
+		return fmt.Errorf("%w: the message must be UTF-8", ErrPushInvalid)
+	}
+	return nil
+}
+
+func (p *Push) text() []byte {
+	if p.Text != nil {
+		return []byte(*p.Text)
+	}
+	return p.Data
+}
+
+func (p *Push) selected() int {
+	return len(p.To.IDs) + len(p.To.Conns) + len(p.To.Types) +
+		len(p.Except.IDs) + len(p.Except.Conns) + len(p.Except.Types)
+}
+
+func (p *Push) wait() time.Duration {
+	if p.Wait == nil {
+		return DefaultWait
+	}
+	return time.Duration(*p.Wait)
+}
+
+// digest stands for what the push says and to whom.
+func (p *Push) digest() string {
+	type content Push // without methods
+	c := content(*p)
+	c.Wait = nil
+	b, _ := json.Marshal(c) // its parts were JSON, or are plain
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// Push delivers a message and says what became of it. It wraps ErrPushInvalid,
+// ErrPushTooBig, ErrPushConflict, ErrPushPending or ErrStoreUnavailable, and
+// then nothing was sent.
+func (h *Hub) Push(ctx context.Context, p *Push) (PushResult, error) {
+	d, err := h.Start(ctx, p)
+	if err != nil {
+		return PushResult{}, err
+	}
+	return d.Result(ctx), nil
+}
+
+// Start begins a push: when it returns, the message was handed to all
+// connections that take it at once, in the order of the calls; with a wait of
+// 0, only the members are selected, and the message goes out behind.
+func (h *Hub) Start(ctx context.Context, p *Push) (*Delivery, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	h.stats.pushes.Add(1)
+	if p.ID == "" {
+		return h.start(ctx, p, strings.ToLower(rand.Text()))
+	}
+	return h.startOnce(ctx, p)
+}
+
+func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) {
+	sel, err := h.selectMembers(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	d := &Delivery{
+		hub:    h,
+		result: PushResult{ID: id, Matched: sel.matched, Unconfirmed: sel.elsewhere, Offline: sel.offline},
+		report: newReport(),
+		conns:  len(sel.conns),
+		until:  time.Now().Add(p.wait()),
+	}
+	m := NewMessage(p.text())
+	m.report = d.report
+	if p.wait() == 0 {
+		go d.deliver(sel.conns, m)
+	} else {
+		d.deliver(sel.conns, m)
+	}
+	return d, nil
+}
+
+// startOnce is start for a push with an id of its own.
+func (h *Hub) startOnce(ctx context.Context, p *Push) (*Delivery, error) {
+	store, digest := h.settings.Load().Store, p.digest()
+	claim, err := h.claim(ctx, store, p, digest)
+	if err != nil {
+		return nil, err
+	}
+	switch claim.State {
+	case ClaimConflict:
+		return nil, ErrPushConflict
+	case ClaimPending:
+		return nil, ErrPushPending
+	case ClaimDone:
+		d := &Delivery{hub: h}
+		if err := json.Unmarshal(claim.Result, &d.result); err != nil {
+			return nil, fmt.Errorf("reading the result of push %q: %w", p.ID, err)
+		}
+		return d, nil
+	}
+	d, err := h.start(ctx, p, p.ID)
+	if err != nil {
+		_ = store.Settle(context.WithoutCancel(ctx), h.name, p.ID, digest, nil, 0)
+		return nil, err
+	}
+	d.keep = func(r PushResult) {
+		b, _ := json.Marshal(r) // plain values
+		_ = store.Settle(context.WithoutCancel(ctx), h.name, p.ID, digest, b, IdempotencyWindow)
+	}
+	return d, nil
+}
+
+// claimSlack is how much longer than a push's wait its id stays claimed without
+// a result: if this node crashes meanwhile, the push may then be made again.
+const claimSlack = 10 * time.Second
+
+// claim reserves the push's id. While the same push is under way, it waits for
+// its result as long as that may take.
+func (h *Hub) claim(ctx context.Context, store Store, p *Push, digest string) (Claim, error) {
+	const poll = 20 * time.Millisecond
+	until := time.Now().Add(p.wait() + time.Second)
+	for {
+		c, err := store.Claim(ctx, h.name, p.ID, digest, p.wait()+claimSlack)
+		if err != nil || c.State != ClaimPending || time.Now().After(until) {
+			return c, err
+		}
+		select {
+		case <-time.After(poll):
+		case <-ctx.Done():
+			return c, nil
+		}
+	}
+}
+
+// Delivery is a push that is under way.
+type Delivery struct {
+	hub    *Hub
+	result PushResult // before anything was delivered; all of it if report is nil
+	report *Report
+	conns  int // how many are to get the message
+	until  time.Time
+	keep   func(PushResult) // remembers the result, or nil
+}
+
+func (d *Delivery) deliver(conns []Conn, m *Message) {
+	for _, c := range conns {
+		d.hub.stats.delivered(d.report.deliver(c, m))
+	}
+	d.report.release()
+}
+
+// Result waits until the message was handed to all connections, or the push's
+// wait is over, or ctx is, and says what became of it. Call it once.
+func (d *Delivery) Result(ctx context.Context) PushResult {
+	r := d.result
+	if r.Offline == nil {
+		r.Offline = []UserID{}
+	}
+	if d.report == nil {
+		return r
+	}
+	if wait := time.Until(d.until); wait > 0 {
+		d.await(ctx, wait)
+	}
+	r.Sent, r.Dropped = int(d.report.sent.Load()), int(d.report.dropped.Load())
+	r.Unconfirmed += d.conns - r.Sent - r.Dropped
+	if d.keep != nil {
+		d.keep(r)
+	}
+	return r
+}
+
+func (d *Delivery) await(ctx context.Context, wait time.Duration) {
+	select {
+	case <-d.report.done: // nearly always: no timer then
+		return
+	default:
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-d.report.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Detached reports whether the push's result comes before it is delivered.
+func (p *Push) Detached() bool { return p.wait() == 0 }

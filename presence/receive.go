@@ -1,0 +1,209 @@
+package presence
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var pong = NewMessage([]byte("pong"))
+
+// Receive carries out one text message of a client. Messages of one connection
+// are given one after the other; data is not kept. Whatever is wrong with it
+// is answered with an error frame and changes nothing.
+func (h *Hub) Receive(c Conn, data []byte) {
+	if IsPing(data) {
+		h.stats.pings.Add(1)
+		c.Send(pong)
+		return
+	}
+	h.stats.frames.Add(1)
+	f, err := DecodeFrame(data)
+	fields := ""
+	if err == nil {
+		fields, err = h.carryOut(c, &f)
+	}
+	if err != nil {
+		h.Refuse(c, f.Ref, err)
+		return
+	}
+	if f.Ref != nil {
+		c.Send(NewMessage(replyFrame(f.Ref, fields)))
+	}
+}
+
+// IsPing reports whether a text message is the client's heartbeat.
+func IsPing(data []byte) bool { return string(data) == "ping" }
+
+// Refuse answers a client's frame with an error frame. An error that is no
+// *FrameError is told as ErrorStoreUnavailable, without details.
+func (h *Hub) Refuse(c Conn, ref json.RawMessage, err error) {
+	var fe *FrameError
+	if !errors.As(err, &fe) {
+		fe = frameErrorf(ErrorStoreUnavailable, "presence cannot be written down right now, try again")
+	}
+	h.stats.refused(fe.Code)
+	c.Send(NewMessage(ErrorFrame(ref, fe)))
+}
+
+// carryOut does what a frame asks for, and returns further fields of the reply.
+func (h *Hub) carryOut(c Conn, f *Frame) (string, error) {
+	switch f.Action {
+	case "open":
+		return h.open(c.Attachment(), f)
+	case "close":
+		return "", h.close(c.Attachment())
+	default:
+		return "", frameErrorf(ErrorUnknownAction, "no action %.64q here", f.Action)
+	}
+}
+
+func (h *Hub) open(a *Attachment, f *Frame) (string, error) {
+	req, err := readOpen(f)
+	if err != nil {
+		return "", err
+	}
+	res, err := h.openLocked(a, req)
+	if err != nil {
+		return "", err
+	}
+	// Outside of a.mu: two connections may displace each other at once.
+	for _, id := range res.Displaced {
+		if other := h.local(id); other != nil {
+			h.displace(other, res.At)
+		}
+	}
+	if !res.Accepted {
+		h.displace(a, res.At+1)
+		return "", frameErrorf(ErrorSessionConflict, "a newer connection of this user is open")
+	}
+	return fmt.Sprintf(`"conn":"%s"`, h.ConnID(a)), nil
+}
+
+func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.sealed {
+		return OpenResult{}, frameErrorf(ErrorStoreUnavailable, "this connection is closing")
+	}
+	if m := a.Member(); m != nil && m.ID != req.member.ID {
+		return OpenResult{}, frameErrorf(ErrorAlreadyOpen, "this connection is open for another id; send close first")
+	}
+	if a.doubt != "" && a.doubt != req.member.ID {
+		h.leave(a, CauseClient)
+	}
+	res, err := h.register(a, h.settings.Load().Store, req.member, req.device)
+	if err != nil {
+		return res, err
+	}
+	if res.RetryAfter > 0 {
+		return res, &FrameError{
+			Code:       ErrorSessionConflict,
+			Message:    "other connections keep taking this user's place",
+			RetryAfter: res.RetryAfter,
+		}
+	}
+	a.beat.Store(int64(req.beat))
+	a.opened.Store(true)
+	h.stats.opens.Add(1)
+	return res, nil
+}
+
+// register makes a connection its user's in a store. a.mu must be held.
+func (h *Hub) register(a *Attachment, store Store, m *Member, device string) (OpenResult, error) {
+	s := h.settings.Load()
+	req := OpenRequest{
+		Hub:    h.name,
+		Conn:   ConnID{Node: store.Node(), Num: a.num},
+		Member: m,
+		Max:    s.Sessions.Max,
+		Device: device,
+	}
+	if s.Sessions.By != "" {
+		req.Seat = m.Field(s.Sessions.By)
+	}
+	before := a.member.Load()
+	// Before the store knows: a push that finds the connection there must find
+	// it here.
+	a.member.Store(m)
+	res, err := store.Open(context.Background(), req)
+	if err != nil || !res.Accepted {
+		a.member.Store(before)
+		if err != nil && before == nil {
+			a.doubt = m.ID
+		}
+		return res, err
+	}
+	if before == nil {
+		h.stats.members.Add(1)
+	}
+	a.at, a.doubt = res.At, ""
+	a.open.Store(true)
+	return res, nil
+}
+
+// displace ends a connection that lost its seat to one that opened at a time,
+// unless it has opened anew since.
+func (h *Hub) displace(a *Attachment, at int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at > at || a.sealed {
+		return
+	}
+	a.sealed = true
+	if a.open.Load() {
+		h.forget(a)
+	}
+	a.conn.Close(CloseReplaced, "replaced by a newer connection")
+}
+
+func (h *Hub) close(a *Attachment) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.open.Load() {
+		return frameErrorf(ErrorNotOpen, "this connection is not open")
+	}
+	gone := Departure{User: a.member.Load().ID, Conn: h.ConnID(a), Cause: CauseClient}
+	if _, err := h.settings.Load().Store.Close(context.Background(), h.name, []Departure{gone}); err != nil {
+		return err
+	}
+	h.forget(a)
+	return nil
+}
+
+// Kick ends all connections of a user on this node and makes it offline. It
+// returns how many connections there were on all nodes, and how many of them
+// are on others.
+func (h *Hub) Kick(ctx context.Context, id UserID) (found, elsewhere int, err error) {
+	users, err := h.settings.Load().Store.Lookup(ctx, h.name, []UserID{id})
+	if err != nil || len(users) == 0 {
+		return 0, 0, err
+	}
+	for _, c := range users[0].Conns {
+		if !h.KickConn(c.ID) {
+			elsewhere++
+		}
+	}
+	return len(users[0].Conns), elsewhere, nil
+}
+
+// KickConn ends one connection of this node, open or not, and takes it out of
+// presence. It returns false if the connection is not here.
+func (h *Hub) KickConn(id ConnID) bool {
+	a := h.local(id)
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sealed = true
+	h.leave(a, CauseKicked)
+	a.conn.Close(CloseKicked, "kicked")
+	return true
+}
+
+// StopGraceAtLeast is the least time that the users of a stopping node linger:
+// clients that wait before they come back must find their place.
+const StopGraceAtLeast = 30 * time.Second

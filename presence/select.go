@@ -1,0 +1,168 @@
+package presence
+
+import "context"
+
+// selection is whom a push goes to.
+type selection struct {
+	conns     []Conn   // of this node
+	matched   int      // users online
+	elsewhere int      // connections on other nodes
+	offline   []UserID // ids that were named and have no open connection
+}
+
+// selectMembers finds the connections that a push names, each once.
+func (h *Hub) selectMembers(ctx context.Context, p *Push) (selection, error) {
+	s := selector{hub: h, except: newExclusion(&p.Except)}
+	if len(p.To.IDs) > 0 {
+		if err := s.byID(ctx, p.To.IDs); err != nil {
+			return selection{}, err
+		}
+	}
+	if p.To.All || len(p.To.Types) > 0 {
+		s.broad(p.To.All, setOf(p.To.Types))
+	}
+	for _, id := range p.To.Conns {
+		s.byConn(id)
+	}
+	s.sel.matched = len(s.users)
+	return s.sel, nil
+}
+
+type selector struct {
+	hub    *Hub
+	except exclusion
+	sel    selection
+	seen   map[uint64]struct{} // connections of this node that are in sel
+	users  map[UserID]struct{}
+}
+
+func (s *selector) byID(ctx context.Context, ids []UserID) error {
+	ids = unique(ids)
+	users, err := s.hub.settings.Load().Store.Lookup(ctx, s.hub.name, ids)
+	if err != nil {
+		return err
+	}
+	online := make(map[UserID]struct{}, len(users))
+	for i := range users {
+		u := &users[i]
+		if u.Lingering {
+			continue
+		}
+		online[u.ID] = struct{}{}
+		for _, c := range u.Conns {
+			if !s.except.covers(c.ID, c.Member) {
+				s.take(c.ID, u.ID)
+			}
+		}
+	}
+	for _, id := range ids {
+		if _, ok := online[id]; !ok {
+			s.sel.offline = append(s.sel.offline, id)
+		}
+	}
+	return nil
+}
+
+// take adds a connection that the store knows.
+func (s *selector) take(id ConnID, user UserID) {
+	a := s.hub.local(id)
+	if a == nil {
+		s.markUser(user)
+		s.sel.elsewhere++
+		return
+	}
+	// The member is there before the store knows the connection, so without one
+	// it has closed since the look-up.
+	if a.member.Load() != nil {
+		s.add(a, user)
+	}
+}
+
+func (s *selector) add(a *Attachment, user UserID) {
+	if _, ok := s.seen[a.num]; ok {
+		return
+	}
+	if s.seen == nil {
+		s.seen = make(map[uint64]struct{})
+	}
+	s.seen[a.num] = struct{}{}
+	s.markUser(user)
+	s.sel.conns = append(s.sel.conns, a.conn)
+}
+
+func (s *selector) markUser(user UserID) {
+	if s.users == nil {
+		s.users = make(map[UserID]struct{})
+	}
+	s.users[user] = struct{}{}
+}
+
+// broad adds the open connections of this node, all of them or by type.
+func (s *selector) broad(all bool, types map[string]struct{}) {
+	s.hub.Range(func(c Conn) bool {
+		a := c.Attachment()
+		m := a.Member()
+		if m == nil {
+			return true
+		}
+		if _, ok := types[m.Type]; (all || ok) && !s.except.covers(s.hub.ConnID(a), m) {
+			s.add(a, m.ID)
+		}
+		return true
+	})
+}
+
+func (s *selector) byConn(id ConnID) {
+	a := s.hub.local(id)
+	if a == nil {
+		return
+	}
+	if m := a.Member(); m != nil && !s.except.covers(id, m) {
+		s.add(a, m.ID)
+	}
+}
+
+// exclusion is a selector as sets.
+type exclusion struct {
+	ids   map[UserID]struct{}
+	types map[string]struct{}
+	conns map[ConnID]struct{}
+}
+
+func newExclusion(s *Selector) exclusion {
+	return exclusion{ids: setOf(s.IDs), types: setOf(s.Types), conns: setOf(s.Conns)}
+}
+
+func (e *exclusion) covers(id ConnID, m *Member) bool {
+	_, byID := e.ids[m.ID]
+	_, byType := e.types[m.Type]
+	_, byConn := e.conns[id]
+	return byID || byType || byConn
+}
+
+func setOf[K comparable](keys []K) map[K]struct{} {
+	if len(keys) == 0 {
+		return nil
+	}
+	set := make(map[K]struct{}, len(keys))
+	for _, k := range keys {
+		set[k] = struct{}{}
+	}
+	return set
+}
+
+// unique returns keys without repetitions, in the order of their first place.
+func unique[K comparable](keys []K) []K {
+	if len(keys) < 2 {
+		return keys
+	}
+	set := make(map[K]struct{}, len(keys))
+	out := make([]K, 0, len(keys))
+	for _, k := range keys {
+		if _, ok := set[k]; !ok {
+			set[k] = struct{}{}
+			out = append(out, k)
+		}
+	}
+	return out
+}

@@ -1,0 +1,88 @@
+package socket
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/coder/websocket"
+)
+
+// Subprotocol is what a client offers that wants to be told a refusal as a
+// close code, because browsers hide the status of a failed handshake.
+const Subprotocol = "presence.v1"
+
+// ErrUpgradeBody refuses a handshake with a body: it would hang in Hijack.
+var ErrUpgradeBody = errors.New("a WebSocket handshake has no body")
+
+const (
+	// readBuffer holds a frame's header and the usual small message; longer
+	// ones are read around it.
+	readBuffer = 256
+
+	// writeBuffer must hold a whole control frame (RFC 6455, section 5.5: 125
+	// bytes of payload, and its header), so that it comes in one Write.
+	writeBuffer = 144
+)
+
+// accept upgrades a request. The request's own buffers and everything above the
+// network connection can be collected once the handler has returned.
+func (c *Conn) accept(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		http.Error(w, ErrUpgradeBody.Error(), http.StatusBadRequest)
+		return ErrUpgradeBody
+	}
+	ws, err := websocket.Accept(&hijacker{ResponseWriter: w, wire: &c.wire}, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{Subprotocol},
+		InsecureSkipVerify: true, // the handler has checked the origin by its own rules
+		OnPongReceived:     func(context.Context, []byte) { c.answering.Store(true) },
+	})
+	if err != nil {
+		return fmt.Errorf("accepting a WebSocket: %w", err)
+	}
+	ws.SetReadLimit(c.server.Limits().MaxMessage)
+	c.ws = ws
+	return nil
+}
+
+// hijacker writes the response through the outermost writer, so that middleware
+// applies to it, and hijacks at the innermost one: what lies between would go
+// on using the connection when the handler has returned.
+type hijacker struct {
+	http.ResponseWriter
+	wire *wire
+}
+
+// Hijack gives the library small buffers over the wire. What the client sent
+// behind its handshake comes out of the wire's Read, because the library resets
+// the reader to read from there.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w := h.ResponseWriter
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = outer.Unwrap()
+	}
+	inner, ok := w.(http.Hijacker)
+	if !ok {
+		return nil, nil, http.ErrNotSupported
+	}
+	conn, buffered, err := inner.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := buffered.Reader.Buffered(); n > 0 {
+		early, _ := buffered.Reader.Peek(n)
+		h.wire.early = append([]byte(nil), early...)
+	}
+	h.wire.Conn, h.wire.raw = conn, rawConn(conn)
+	return h.wire, bufio.NewReadWriter(
+		bufio.NewReaderSize(h.wire, readBuffer),
+		bufio.NewWriterSize(h.wire, writeBuffer),
+	), nil
+}

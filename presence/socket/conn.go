@@ -1,0 +1,172 @@
+package socket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+	"go.uber.org/zap"
+
+	"github.com/seed-57c14f3c/caddy-presence/presence"
+)
+
+// Conn is a WebSocket with its queue. It implements presence.Conn.
+type Conn struct {
+	wire
+	attachment presence.Attachment
+
+	// Static after the handshake.
+	server *Server
+	ws     *websocket.Conn
+	addr   string // of the client, as the limits count it
+	began  ticks
+
+	// Owned by the reader.
+	rate     rate
+	released bool // no longer counted as unopened
+
+	// Atomic: written by the reader, read by the sweep.
+	lastData  atomic.Uint32 // ticks of the last message
+	beats     atomic.Bool   // it says ping itself
+	answering atomic.Bool   // it has answered a protocol ping
+
+	// Owned by the sweep.
+	pinged   bool
+	pingedAt ticks
+
+	// Atomic: set by whoever closes first, read by the reader in the end.
+	cause atomic.Pointer[presence.Cause]
+	code  atomic.Uint32
+}
+
+// Attachment implements presence.Conn.
+func (c *Conn) Attachment() *presence.Attachment { return &c.attachment }
+
+// Close implements presence.Conn: it sends a close frame, and gives the peer
+// closeWait to answer it.
+func (c *Conn) Close(code presence.CloseCode, reason string) {
+	c.end(code, reason, presence.CauseLost)
+}
+
+// end is Close with the cause that presence is told, if nobody told it before.
+func (c *Conn) end(code presence.CloseCode, reason string, cause presence.Cause) {
+	c.cause.CompareAndSwap(nil, &cause)
+	if !c.sendClose(code, reason) {
+		return
+	}
+	c.code.Store(uint32(code))
+	_ = c.wire.SetReadDeadline(time.Now().Add(closeWait))
+}
+
+// read gives each message to the hub until the connection ends.
+func (c *Conn) read() {
+	defer c.finish()
+	for {
+		// Without a context that can be cancelled the library sets no timers.
+		typ, r, err := c.ws.Reader(context.Background())
+		if err != nil || !c.message(typ, r) {
+			c.readEnded(err)
+			return
+		}
+	}
+}
+
+// buffers are taken only once a message begins: an idle connection has none.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// keepBuffer is the largest buffer that goes back to the pool.
+const keepBuffer = 64 << 10
+
+// message reads one message and carries it out. It returns false if the
+// connection is to end.
+func (c *Conn) message(typ websocket.MessageType, r io.Reader) bool {
+	limits := c.server.Limits()
+	c.ws.SetReadLimit(limits.MaxMessage) // counts from the next message
+	buf := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= keepBuffer {
+			buf.Reset()
+			buffers.Put(buf)
+		}
+	}()
+	if _, err := buf.ReadFrom(r); err != nil {
+		c.readEnded(err)
+		return false
+	}
+	if c.isClosing() {
+		return true // read on until the peer answers the close frame
+	}
+	switch data := buf.Bytes(); {
+	case typ != websocket.MessageText:
+		c.Close(presence.CloseUnsupported, "binary messages are not taken here")
+	case !utf8.Valid(data):
+		c.Close(presence.CloseInvalidData, "a text message must be UTF-8")
+	default:
+		c.receive(data, limits)
+	}
+	return true
+}
+
+func (c *Conn) receive(data []byte, limits *Limits) {
+	t := now()
+	ping := presence.IsPing(data)
+	last := ticks(c.lastData.Swap(uint32(t)))
+	// A ping is free unless pings come faster than any heartbeat needs.
+	if ping {
+		c.beats.Store(true)
+	}
+	if !ping || t.since(last) < freePing {
+		switch c.rate.take(t, limits) {
+		case rateOver:
+			c.Close(presence.CloseTooFast, "too many frames for too long")
+			return
+		case rateTold:
+			return
+		case rateTell:
+			c.server.hub.Refuse(c, nil, &presence.FrameError{
+				Code: presence.ErrorTooFast, Message: "too many frames; this one and more are not handled",
+			})
+			return
+		}
+	}
+	c.server.hub.Receive(c, data)
+	if c.attachment.Opened() {
+		c.release()
+	}
+}
+
+// readEnded notes with which code the peer, or the library, closed.
+func (c *Conn) readEnded(err error) {
+	code := presence.CloseCode(1006) // RFC 6455, section 7.1.5: no close frame came
+	if status := websocket.CloseStatus(err); status != -1 {
+		code = presence.CloseCode(status)
+	}
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		code = presence.CloseTooBig
+	}
+	cause := presence.CauseLost
+	if code == presence.CloseNormal {
+		cause = presence.CauseClient
+	}
+	c.cause.CompareAndSwap(nil, &cause)
+	c.code.CompareAndSwap(0, uint32(code))
+}
+
+// finish ends the connection, whatever ended it, and takes it out of presence.
+func (c *Conn) finish() {
+	if p := recover(); p != nil {
+		c.server.Limits().Log.Error("a frame was not handled: please report this",
+			zap.Any("panic", p), zap.Stack("stack"))
+		c.end(presence.CloseInternalError, "", presence.CauseLost)
+	}
+	c.readEnded(nil)
+	c.lingerClose()
+	_ = c.ws.CloseNow()
+	c.server.detach(c, presence.CloseCode(c.code.Load()), *c.cause.Load())
+}

@@ -1,0 +1,218 @@
+package socket
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-57c14f3c/caddy-presence/presence"
+)
+
+// Server serves the connections of one hub. All methods may be called
+// concurrently.
+type Server struct {
+	// Static after NewServer.
+	hub  *presence.Hub
+	stop chan struct{} // closed by Shutdown
+
+	limits   atomic.Pointer[Limits]
+	unopened unopened
+
+	mu       sync.Mutex // guards the fields below, and makes them hold for Attach
+	draining bool       // Drain or Shutdown was called
+	shut     bool       // Shutdown was called
+}
+
+// NewServer makes the server of a hub, and starts its sweep, which Shutdown ends.
+func NewServer(hub *presence.Hub, l Limits) *Server {
+	s := &Server{hub: hub, stop: make(chan struct{})}
+	s.limits.Store(&l)
+	go s.sweep()
+	return s
+}
+
+// Configure replaces the limits, for connections that are there too.
+func (s *Server) Configure(l Limits) { s.limits.Store(&l) }
+
+// Limits returns the limits that hold now. They must not be changed.
+func (s *Server) Limits() *Limits { return s.limits.Load() }
+
+// Refusal is a reason not to serve a connection, as an HTTP status before the
+// upgrade and a close code after it.
+type Refusal struct {
+	Status     int
+	Code       presence.CloseCode
+	Reason     string
+	RetryAfter time.Duration
+}
+
+func (r *Refusal) Error() string { return r.Reason }
+
+// retry is when a client that was refused may come back.
+const retry = 5 * time.Second
+
+var stopping = &Refusal{http.StatusServiceUnavailable, presence.CloseRestart, "this server is stopping", retry}
+
+// Admit says whether one more connection from an address can be served. The
+// answer is nil, or a *Refusal.
+func (s *Server) Admit(addr string) *Refusal {
+	l := s.Limits()
+	switch {
+	case s.Draining():
+		return stopping
+	case l.MaxConnections > 0 && s.hub.Connections() >= l.MaxConnections:
+		return &Refusal{http.StatusServiceUnavailable, presence.CloseFull, "too many connections", retry}
+	case l.MaxUnopened > 0 && s.unopened.count(addr) >= l.MaxUnopened:
+		return &Refusal{http.StatusServiceUnavailable, presence.CloseFull, "too many connections from this address that are not open", retry}
+	}
+	return nil
+}
+
+// Upgrade makes the request a connection of the hub, and returns while another
+// goroutine reads from it. If refusal is not nil, the connection is closed with
+// its code right after the handshake. A handshake that is not valid has been
+// answered when the error is returned.
+func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, addr string, refusal *Refusal) error {
+	c := &Conn{server: s, addr: addr, began: now()}
+	c.limits = &s.limits
+	c.lastRead.Store(uint32(c.began))
+	c.lastData.Store(uint32(c.began))
+	if err := c.accept(w, r); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shut {
+		return c.wire.Close()
+	}
+	if s.draining {
+		refusal = stopping // since Admit
+	}
+	s.hub.Attach(c)
+	s.unopened.add(c.addr)
+	if refusal != nil {
+		c.Close(refusal.Code, refusal.Reason)
+	}
+	go c.read()
+	return nil
+}
+
+// detach is called once for each connection, by its reader.
+func (s *Server) detach(c *Conn, code presence.CloseCode, cause presence.Cause) {
+	c.release()
+	s.hub.Detach(c, cause)
+	s.hub.CountClosed(code)
+	s.Limits().Log.Debug("connection ended", zap.String("hub", s.hub.Name()),
+		zap.Uint16("code", uint16(code)), zap.String("cause", string(cause)),
+		zap.Duration("after", now().since(c.began)))
+}
+
+// close refuses new connections, takes the members out of presence, and closes
+// the connections, spread over a time so that they do not all come back at once.
+func (s *Server) close(code presence.CloseCode, reason string, spread time.Duration) {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	s.hub.Leave()
+	var conns []*Conn
+	s.hub.Range(func(c presence.Conn) bool {
+		conns = append(conns, c.(*Conn))
+		return true
+	})
+	const step = 20 * time.Millisecond
+	steps := max(1, min(len(conns), int(spread/step)))
+	for i := range steps {
+		for _, c := range conns[len(conns)*i/steps : len(conns)*(i+1)/steps] {
+			c.end(code, reason, presence.CauseStop)
+		}
+		if i < steps-1 {
+			time.Sleep(spread / time.Duration(steps))
+		}
+	}
+	s.awaitEmpty()
+}
+
+// Drain takes all members out of presence in one batch, accepts nothing new,
+// closes the connections with 1012 spread over a time, and returns when they
+// have ended.
+func (s *Server) Drain(spread time.Duration) {
+	s.close(presence.CloseRestart, stopping.Reason, spread)
+}
+
+// Close ends all connections with a code and takes their members out of presence
+// in one batch, because the hub ends. It returns when they have ended.
+func (s *Server) Close(code presence.CloseCode, reason string) {
+	s.close(code, reason, 0)
+}
+
+// Draining reports whether Drain or Shutdown was called.
+func (s *Server) Draining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// Shutdown ends the sweep and whatever connection is left, without a word.
+func (s *Server) Shutdown() {
+	s.mu.Lock()
+	first := !s.shut
+	s.draining, s.shut = true, true
+	s.mu.Unlock()
+	if first {
+		close(s.stop)
+	}
+	s.hub.Range(func(c presence.Conn) bool {
+		_ = c.(*Conn).wire.Close()
+		return true
+	})
+	s.awaitEmpty()
+}
+
+// awaitEmpty waits until all connections have ended, but not for ever: one
+// that hangs must not hold up the process.
+func (s *Server) awaitEmpty() {
+	const poll = 5 * time.Millisecond
+	for until := time.Now().Add(3 * closeWait); s.hub.Connections() > 0 && time.Now().Before(until); {
+		time.Sleep(poll)
+	}
+}
+
+// unopened counts the connections of each address that have not been open yet.
+type unopened struct {
+	mu     sync.Mutex // guards the field below
+	counts map[string]int
+}
+
+func (u *unopened) count(addr string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.counts[addr]
+}
+
+func (u *unopened) add(addr string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.counts == nil {
+		u.counts = make(map[string]int)
+	}
+	u.counts[addr]++
+}
+
+func (u *unopened) remove(addr string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.counts[addr]--; u.counts[addr] <= 0 {
+		delete(u.counts, addr)
+	}
+}
+
+// release stops counting the connection as unopened. Only the reader calls it.
+func (c *Conn) release() {
+	if !c.released {
+		c.released = true
+		c.server.unopened.remove(c.addr)
+	}
+}

@@ -1,0 +1,231 @@
+package socket
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/presence"
+)
+
+// wire is the network connection below the library. The library reads through
+// it and writes its control frames to it; messages are written by Send.
+type wire struct {
+	// Static after the handshake.
+	net.Conn
+	raw    syscall.RawConn // nil where a write cannot be tried without blocking
+	limits *atomic.Pointer[Limits]
+
+	// Owned by the reader.
+	early []byte // what the client sent behind the handshake
+
+	lastRead atomic.Uint32 // ticks of the last bytes that came in
+
+	mu      sync.Mutex // guards the fields below; held for one non-blocking write at most
+	q       *queue     // nil while nothing waits
+	closing bool       // a close frame was written, or queued: nothing follows it
+	closed  bool       // the network connection was closed
+}
+
+const opClose = 0x8
+
+// Read gives the library what came early, then what comes.
+func (w *wire) Read(p []byte) (int, error) {
+	if len(w.early) > 0 {
+		n := copy(p, w.early)
+		w.early = w.early[n:]
+		return n, nil
+	}
+	n, err := w.Conn.Read(p)
+	if n > 0 {
+		w.lastRead.Store(uint32(now()))
+	}
+	return n, err
+}
+
+// Write takes a control frame from the library, whole. It is not blocking: what
+// the network does not take now is queued in its place between the messages.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closing {
+		return len(p), nil // the library answers a close frame that answered ours
+	}
+	if w.closed {
+		return 0, net.ErrClosed
+	}
+	if p[0]&0xf == opClose {
+		w.closing = true
+	}
+	return len(p), w.putLocked(p, nil, true)
+}
+
+// Send implements presence.Conn for the connection around w.
+func (w *wire) Send(m *presence.Message) presence.Outcome {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closing || w.closed {
+		return presence.Closed
+	}
+	if w.q != nil && !w.q.fits(len(m.Frame()), w.limits.Load().MaxQueue) {
+		return presence.Full
+	}
+	switch err := w.putLocked(m.Frame(), m, false); {
+	case err == nil:
+		return presence.Sent
+	case errors.Is(err, errQueued):
+		return presence.Queued
+	default:
+		return presence.Closed
+	}
+}
+
+// sendPing writes a protocol ping; the library's reader takes the pong.
+func (w *wire) sendPing() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closing && !w.closed {
+		_ = w.putLocked([]byte{0x89, 0}, nil, true)
+	}
+}
+
+// sendClose writes a close frame (RFC 6455, section 5.5.1). It returns false if
+// there was one before.
+func (w *wire) sendClose(code presence.CloseCode, reason string) bool {
+	const maxReason = 123
+	reason = reason[:min(len(reason), maxReason)]
+	frame := append(make([]byte, 0, 4+len(reason)), 0x80|opClose, byte(2+len(reason)))
+	frame = append(binary.BigEndian.AppendUint16(frame, uint16(code)), reason...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closing || w.closed {
+		return false
+	}
+	w.closing = true
+	_ = w.putLocked(frame, nil, true)
+	return true
+}
+
+var errQueued = errors.New("queued")
+
+// putLocked writes a whole frame behind what waits, or queues it. For a message
+// it returns errQueued if it is not handed over yet; a control frame is copied,
+// because the library owns it. w.mu must be held.
+func (w *wire) putLocked(frame []byte, m *presence.Message, control bool) error {
+	n := 0
+	if w.q == nil && w.raw != nil {
+		var err error
+		if n, err = tryWrite(w.raw, frame); err != nil {
+			w.closing = true // half a frame may be out; the reader will notice too
+			return err
+		}
+		if n == len(frame) {
+			return nil
+		}
+	}
+	rest := frame[n:]
+	if control {
+		rest = append([]byte(nil), rest...)
+	}
+	if w.q == nil {
+		w.q = &queue{}
+		go w.flush(w.q)
+	}
+	w.q.add(rest, m)
+	if control {
+		return nil
+	}
+	return errQueued
+}
+
+// fullSince returns since when the queue has been too full for a message, and
+// whether it is.
+func (w *wire) fullSince() (ticks, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.q == nil || !w.q.full {
+		return 0, false
+	}
+	return w.q.fullSince, true
+}
+
+// isClosing reports whether a close frame was sent.
+func (w *wire) isClosing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closing
+}
+
+// Close closes the network connection; the library calls it too. A flusher then
+// drops what still waits.
+func (w *wire) Close() error {
+	w.mu.Lock()
+	already := w.closed
+	w.closed = true
+	w.mu.Unlock()
+	if already {
+		return net.ErrClosed
+	}
+	return w.Conn.Close()
+}
+
+// lingerClose waits until the peer has taken a close frame and hung up, or
+// closeWait is over: closing with bytes unread would reset the connection, and
+// the peer might never see why.
+func (w *wire) lingerClose() {
+	w.mu.Lock()
+	said, waiting := w.closing && !w.closed, w.q != nil
+	w.mu.Unlock()
+	if !said {
+		return
+	}
+	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok && !waiting {
+		_ = half.CloseWrite()
+	}
+	if w.Conn.SetReadDeadline(time.Now().Add(closeWait)) == nil {
+		_, _ = io.Copy(io.Discard, w.Conn)
+	}
+}
+
+// flush writes what waits until nothing does, then ends.
+func (w *wire) flush(q *queue) {
+	for {
+		w.mu.Lock()
+		batch := q.take()
+		if len(batch) == 0 {
+			w.q = nil
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		written, err := writeBatch(w.Conn, batch)
+		for i := range batch {
+			batch[i].settle(i < written)
+		}
+		w.mu.Lock()
+		q.taken(batch)
+		w.mu.Unlock()
+		if err != nil {
+			w.drop(q)
+			return
+		}
+	}
+}
+
+// drop gives up a queue whose connection failed or was closed.
+func (w *wire) drop(q *queue) {
+	w.mu.Lock()
+	w.closing = true // nothing is sent any more; the reader will end
+	batch := q.take()
+	w.q = nil
+	w.mu.Unlock()
+	for i := range batch {
+		batch[i].settle(false)
+	}
+	_ = w.Conn.SetReadDeadline(time.Now())
+}

@@ -1,0 +1,69 @@
+package presence
+
+import (
+	"sync/atomic"
+)
+
+// Stats are a hub's own counters since it was made. They live as long as the
+// hub, over reloads.
+type Stats struct {
+	connections atomic.Int64
+	members     atomic.Int64
+	opens       atomic.Int64
+	frames      atomic.Int64
+	pings       atomic.Int64
+	pushes      atomic.Int64
+	sent        atomic.Int64
+	drops       [2]atomic.Int64 // in the order of DropReasons
+	errors      counters[ErrorCode]
+	closes      counters[CloseCode]
+}
+
+// StatsSnapshot is what the counters stood at.
+type StatsSnapshot struct {
+	Connections    int64                `json:"connections"`     // attached, open or not
+	Members        int64                `json:"members"`         // open on this node
+	Opens          int64                `json:"opens"`           // open frames carried out
+	FramesReceived int64                `json:"frames_received"` // without pings
+	Pings          int64                `json:"pings"`           // text heartbeats answered
+	Pushes         int64                `json:"pushes"`          // asked of this node
+	Sent           int64                `json:"sent"`            // pushes handed to a connection
+	Dropped        map[DropReason]int64 `json:"dropped"`         // pushes given up, by reason
+	Errors         map[ErrorCode]int64  `json:"errors"`          // error frames, by code
+	Closed         map[CloseCode]int64  `json:"closed"`          // connections ended, by close code; 1006: without one
+}
+
+// Stats returns a snapshot of the counters.
+func (h *Hub) Stats() StatsSnapshot {
+	s := &h.stats
+	return StatsSnapshot{
+		Connections:    s.connections.Load(),
+		Members:        s.members.Load(),
+		Opens:          s.opens.Load(),
+		FramesReceived: s.frames.Load(),
+		Pings:          s.pings.Load(),
+		Pushes:         s.pushes.Load(),
+		Sent:           s.sent.Load(),
+		Dropped:        map[DropReason]int64{DropQueueFull: s.drops[0].Load(), DropClosed: s.drops[1].Load()},
+		Errors:         s.errors.snapshot(),
+		Closed:         s.closes.snapshot(),
+	}
+}
+
+// CountClosed counts a connection that ended; code 1006 stands for an end
+// without a close frame.
+func (h *Hub) CountClosed(code CloseCode) { h.stats.closes.add(code) }
+
+func (s *Stats) refused(code ErrorCode) { s.errors.add(code) }
+
+// delivered counts what became of a push to one connection.
+func (s *Stats) delivered(out Outcome) {
+	switch out {
+	case Full:
+		s.drops[0].Add(1)
+	case Closed:
+		s.drops[1].Add(1)
+	default:
+		s.sent.Add(1)
+	}
+}
