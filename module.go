@@ -30,6 +30,7 @@ import (
 func init() {
 	caddy.RegisterModule(new(App))
 	caddy.RegisterModule(MemoryStore{})
+	caddy.RegisterModule(RedisStore{})
 	caddy.RegisterModule(Handler{})
 	caddy.RegisterModule(AdminAPI{})
 	httpcaddyfile.RegisterGlobalOption("presence", parseApp)
@@ -84,7 +85,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		module = v.(StoreModule)
 	}
-	store, err := useStore(module, a.log)
+	store, err := useStore(module)
 	if err != nil {
 		return err
 	}

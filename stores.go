@@ -2,7 +2,6 @@ package caddypresence
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -19,12 +18,16 @@ import (
 type StoreModule interface {
 	caddy.Module
 
+	// Key stands for the module's settings, placeholders resolved:
+	// configurations whose stores have the same key share one.
+	Key() string
+
 	// OpenStore makes the store, without any network I/O. It is called once for
-	// all configurations with the same settings of the module.
+	// all configurations with the same key. The logger outlives them.
 	OpenStore(log *zap.Logger) (presence.Store, error)
 }
 
-// stores are the stores of this process, by their settings. They outlive
+// stores are the stores of this process by their keys. They outlive
 // configurations, as the hubs do.
 var stores = caddy.NewUsagePool()
 
@@ -35,14 +38,10 @@ type liveStore struct {
 }
 
 // useStore returns the store with the module's settings; release gives it back.
-func useStore(m StoreModule, log *zap.Logger) (*liveStore, error) {
-	settings, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the store's settings: %w", err)
-	}
-	key := string(m.CaddyModule().ID) + string(settings)
+func useStore(m StoreModule) (*liveStore, error) {
+	key := m.Key()
 	v, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
-		s, err := m.OpenStore(log)
+		s, err := m.OpenStore(defaultLog("presence.store"))
 		if err != nil {
 			return nil, err
 		}
@@ -81,6 +80,9 @@ func (MemoryStore) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "presence.stores.memory", New: func() caddy.Module { return new(MemoryStore) }}
 }
 
+// Key implements StoreModule.
+func (*MemoryStore) Key() string { return "memory" }
+
 // OpenStore implements StoreModule.
 func (*MemoryStore) OpenStore(*zap.Logger) (presence.Store, error) { return memstore.New(), nil }
 
@@ -92,3 +94,8 @@ func (*MemoryStore) UnmarshalCaddyfile(d *caddyconf.Dispenser) error {
 	}
 	return caddyfile.Block{}.Read(d)
 }
+
+var (
+	_ StoreModule           = (*MemoryStore)(nil)
+	_ caddyconf.Unmarshaler = (*MemoryStore)(nil)
+)

@@ -1,0 +1,24 @@
+-- Removes connections. A connection that is not registered changes nothing.
+--
+-- KEYS as in prelude.lua
+-- ARGV 1 not_after
+--      then groups of 3: uid, conn, how long the user lingers in ms if this was
+--      its last connection
+-- Returns {1, now, found...}, or {-2, now} if it is too late.
+local reply = {1, text(now)}
+for i = 2, #ARGV, 3 do
+	local uid, conn, linger = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+	local conns, lingering = read(uid)
+	local kept, gone = {}, nil
+	for _, c in ipairs(conns) do
+		if c[CONN] == conn then gone = c else kept[#kept + 1] = c end
+	end
+	if gone then
+		if #kept == 0 and linger > 0 then
+			kept = {{'-', text(now), gone[TYPE], '', '', text(now + linger), gone[7]}}
+		end
+		commit(uid, conns, kept)
+	end
+	reply[#reply + 1] = gone and 1 or 0
+end
+return reply

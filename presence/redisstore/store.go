@@ -1,0 +1,271 @@
+// Package redisstore keeps presence in Redis: standalone, Sentinel or Cluster,
+// Redis 7.0 and later or Valkey. It owns the keys below its prefix, and the
+// mirror hash if one is configured; nothing else is touched.
+//
+// A user is one record in one of 64 partitions. Opens and closes are one script
+// each, in one slot; heartbeats write nothing.
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/seed-57c14f3c/caddy-presence/presence"
+)
+
+// Store implements presence.Store.
+type Store struct {
+	// Static after New.
+	client  redis.UniversalClient
+	node    presence.NodeID
+	epoch   string // offered to partitions that have none
+	prefix  string
+	address string // for errors and logs, without password
+	timeout time.Duration
+	mirror  *mirror // nil if there is none
+	cancel  context.CancelFunc
+	stopped sync.WaitGroup // the background work
+
+	clock  clock
+	outage outage
+	hubs   sync.Map // names of the hubs that were used → struct{}
+}
+
+// New makes a store. It does not connect yet: Check does, and every call.
+func New(cfg Config, log *zap.Logger) (*Store, error) {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = defaultPrefix
+	}
+	for name, value := range map[string]string{"prefix": cfg.Prefix, "mirror": cfg.Mirror} {
+		if value != "" && !plainKey.MatchString(value) {
+			return nil, fmt.Errorf("%s %q: expected at most 128 characters without braces or spaces", name, value)
+		}
+	}
+	options, err := cfg.clientOptions()
+	if err != nil {
+		return nil, err
+	}
+	silence()
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Store{
+		client:  redis.NewUniversalClient(options),
+		node:    presence.NewNodeID(),
+		epoch:   string(presence.NewNodeID()),
+		prefix:  cfg.Prefix,
+		address: strings.Join(options.Addrs, " "),
+		timeout: cfg.Timeout,
+		cancel:  cancel,
+		outage:  outage{log: log},
+	}
+	s.stopped.Go(func() { s.sweep(ctx) })
+	if cfg.Mirror != "" {
+		s.mirror = newMirror(s, cfg.Mirror)
+		s.stopped.Go(func() { s.mirror.run(ctx) })
+	}
+	return s, nil
+}
+
+// silence stops go-redis from printing each failed dial to the standard error:
+// what a call could not do is in its error.
+var silence = sync.OnceFunc(func() { redis.SetLogger(noLogger{}) })
+
+type noLogger struct{}
+
+func (noLogger) Printf(context.Context, string, ...any) {}
+
+// Node implements presence.Store.
+func (s *Store) Node() presence.NodeID { return s.node }
+
+// Check implements presence.Store. What trying again cannot cure, such as a
+// wrong password, does not wrap presence.ErrStoreUnavailable.
+func (s *Store) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	began := time.Now()
+	t, err := s.client.Time(ctx).Result()
+	if err != nil {
+		return s.result(ctx, "asking redis for its time", refused(err))
+	}
+	s.clock.learn(t.UnixMilli(), began)
+	return s.checkSchema(ctx)
+}
+
+// refused tells apart an error of the handshake, in which go-redis wraps what
+// Redis answered, from one of the network.
+func refused(err error) error {
+	for _, answer := range []string{"WRONGPASS", "NOAUTH", "NOPERM", "ERR "} {
+		if _, rest, ok := strings.Cut(err.Error(), answer); ok {
+			return handshakeError(answer + rest)
+		}
+	}
+	return err
+}
+
+// handshakeError is an error that Redis answered.
+type handshakeError string
+
+func (e handshakeError) Error() string { return string(e) }
+
+// RedisError marks it as redis.Error does.
+func (handshakeError) RedisError() {}
+
+// checkSchema refuses to share keys with a version that reads them otherwise.
+func (s *Store) checkSchema(ctx context.Context) error {
+	key := s.global("cfg")
+	want := map[string]string{"partitions": strconv.Itoa(partitions), "schema": strconv.Itoa(schema)}
+	pipe := s.client.Pipeline()
+	for field, value := range want {
+		pipe.HSetNX(ctx, key, field, value)
+	}
+	got := pipe.HGetAll(ctx, key)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return s.result(ctx, "reading "+key, err)
+	}
+	for field, value := range want {
+		if got.Val()[field] != value {
+			return fmt.Errorf("%s in redis at %s has %s %q, this version needs %q; use another prefix or an empty database",
+				key, s.address, field, got.Val()[field], value)
+		}
+	}
+	return s.result(ctx, "reading "+key, nil)
+}
+
+// Shutdown implements presence.Store.
+func (s *Store) Shutdown(ctx context.Context) error {
+	s.cancel()
+	s.stopped.Wait()
+	var err error
+	if s.mirror != nil {
+		err = s.mirror.flush(ctx)
+	}
+	return errors.Join(err, s.client.Close())
+}
+
+// Open implements presence.Store.
+func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.OpenResult, error) {
+	s.hubs.LoadOrStore(req.Hub, struct{}{})
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.learnTime(ctx); err != nil {
+		return presence.OpenResult{}, err
+	}
+	if req.At == 0 {
+		req.At = s.clock.next()
+	}
+	m := req.Member
+	p := partition(m.ID)
+	reply, err := s.run(ctx, openScript, s.keys(req.Hub, p), s.notAfter(),
+		string(s.node), s.epoch, req.Max,
+		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON))
+	if err != nil {
+		return presence.OpenResult{}, s.result(ctx, "opening a member", err)
+	}
+	s.outage.success()
+	res, err := readOpened(req.At, reply)
+	if err == nil && s.mirror != nil && res.RetryAfter == 0 {
+		s.mirror.opened(req, res)
+	}
+	return res, err
+}
+
+// readOpened reads what open.lua returns behind the time.
+func readOpened(at int64, reply []any) (presence.OpenResult, error) {
+	res := presence.OpenResult{At: at}
+	if len(reply) < 3 {
+		return res, fmt.Errorf("opening a member: redis answered %v", reply)
+	}
+	accepted, _ := reply[0].(int64)
+	online, _ := reply[1].(int64)
+	wait, _ := reply[2].(int64)
+	res.Accepted, res.Online = accepted == 1, online == 1
+	res.RetryAfter = time.Duration(wait) * time.Millisecond
+	for _, v := range reply[3:] {
+		text, _ := v.(string)
+		if id, err := presence.ParseConnID(text); err == nil {
+			res.Displaced = append(res.Displaced, id)
+		}
+	}
+	return res, nil
+}
+
+// closeBatch is how many connections one call of close.lua removes: Redis does
+// nothing else meanwhile.
+const closeBatch = 64
+
+// Close implements presence.Store.
+func (s *Store) Close(ctx context.Context, hub string, gone []presence.Departure) ([]bool, error) {
+	s.hubs.LoadOrStore(hub, struct{}{})
+	found := make([]bool, len(gone))
+	parts := make(map[int][]int) // partition → places in gone
+	for i, d := range gone {
+		parts[partition(d.User)] = append(parts[partition(d.User)], i)
+	}
+	for p, places := range parts {
+		for len(places) > 0 {
+			n := min(len(places), closeBatch)
+			if err := s.closeSome(ctx, hub, p, gone, places[:n], found); err != nil {
+				return nil, err
+			}
+			places = places[n:]
+		}
+	}
+	if s.mirror != nil {
+		s.mirror.closed(hub, gone)
+	}
+	return found, nil
+}
+
+func (s *Store) closeSome(ctx context.Context, hub string, p int, gone []presence.Departure, places []int, found []bool) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.learnTime(ctx); err != nil {
+		return err
+	}
+	args := []any{s.notAfter()}
+	for _, i := range places {
+		args = append(args, string(gone[i].User), gone[i].Conn.String(), gone[i].Linger.Milliseconds())
+	}
+	reply, err := s.run(ctx, closeScript, s.keys(hub, p), args...)
+	if err != nil {
+		return s.result(ctx, "closing members", err)
+	}
+	s.outage.success()
+	for j, i := range places {
+		if j < len(reply) {
+			n, _ := reply[j].(int64)
+			found[i] = n == 1
+		}
+	}
+	return nil
+}
+
+// notAfter is when Redis may no longer carry out a call that is made now: its
+// caller has given up then.
+func (s *Store) notAfter() int64 { return s.clock.now() + s.timeout.Milliseconds() }
+
+// learnTime asks Redis for its time if no call has told it yet.
+func (s *Store) learnTime(ctx context.Context) error {
+	if s.clock.isKnown() {
+		return nil
+	}
+	began := time.Now()
+	t, err := s.client.Time(ctx).Result()
+	if err != nil {
+		return s.result(ctx, "asking redis for its time", refused(err))
+	}
+	s.clock.learn(t.UnixMilli(), began)
+	return nil
+}
+
+var _ presence.Store = (*Store)(nil)
