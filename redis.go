@@ -92,8 +92,8 @@ func (s *RedisStore) Provision(caddy.Context) error {
 // Key implements StoreModule. It is never shown: it has the passwords.
 func (s *RedisStore) Key() string {
 	c := s.resolved
-	c.TLS = nil
-	return fmt.Sprintf("redis %q %s", c, s.TLSCA)
+	texts := []string{c.Username, c.Password, c.MasterName, s.TLSCA, c.Prefix, c.Mirror}
+	return fmt.Sprintf("redis %q %q %t", c.URLs, texts, c.Cluster)
 }
 
 // OpenStore implements StoreModule.
