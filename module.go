@@ -21,7 +21,6 @@ import (
 	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"go.uber.org/zap"
 
 	"github.com/seed-57c14f3c/caddy-presence/caddyfile"
 	"github.com/seed-57c14f3c/caddy-presence/presence"
@@ -60,7 +59,6 @@ type App struct {
 	// so that clients do not all come back in one moment. Default: 10s.
 	Drain *caddy.Duration `json:"drain,omitempty"`
 
-	log   *zap.Logger
 	store *liveStore
 	id    uint64 // later configurations have higher ones
 
@@ -76,7 +74,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets the app up. It makes no network connection: `caddy validate`
 // provisions too.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.log, a.id, a.hubs = ctx.Logger(), lastGeneration.Add(1), make(map[string]*route)
+	a.id, a.hubs = lastGeneration.Add(1), make(map[string]*route)
 	module := StoreModule(new(MemoryStore))
 	if a.StoreRaw != nil {
 		v, err := ctx.LoadModule(a, "StoreRaw")
@@ -125,14 +123,10 @@ func (a *App) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	err := a.store.Check(ctx)
-	if errors.Is(err, presence.ErrStoreUnavailable) {
-		a.log.Error("the store cannot be reached: until it is, nobody can go online", zap.Error(err))
-		return nil
+	if err == nil || errors.Is(err, presence.ErrStoreUnavailable) {
+		return nil // the store has logged it
 	}
-	if err != nil {
-		return fmt.Errorf("checking the store: %w", err)
-	}
-	return nil
+	return fmt.Errorf("checking the store: %w", err)
 }
 
 // Stop does nothing: connections live on under the next configuration, and end

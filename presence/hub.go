@@ -96,7 +96,7 @@ func (h *Hub) Attach(c Conn) {
 }
 
 // Detach forgets a connection that has ended, and takes it out of presence. It
-// must be called once for each attached connection.
+// must be called for each attached connection; calling it again does nothing.
 func (h *Hub) Detach(c Conn, cause Cause) {
 	a := c.Attachment()
 	a.mu.Lock()
@@ -105,9 +105,11 @@ func (h *Hub) Detach(c Conn, cause Cause) {
 	h.leave(a, cause)
 	s := h.shard(a.num)
 	s.mu.Lock()
-	delete(s.conns, a.num)
-	s.mu.Unlock()
-	h.stats.connections.Add(-1)
+	defer s.mu.Unlock()
+	if _, ok := s.conns[a.num]; ok {
+		delete(s.conns, a.num)
+		h.stats.connections.Add(-1)
+	}
 }
 
 // ConnID returns the id of an attached connection.

@@ -38,7 +38,7 @@ func (o *outage) failure(err error) {
 	o.down = true
 	if time.Since(o.told) >= quiet {
 		o.told = time.Now()
-		o.log.Error("redis does not answer: opens are refused until it does", zap.Error(err))
+		o.log.Error("redis does not answer: nobody can go online until it does", zap.Error(err))
 	}
 }
 
@@ -68,7 +68,7 @@ func (s *Store) result(ctx context.Context, doing string, err error) error {
 	}
 	var answered redis.Error
 	if errors.As(err, &answered) && !hasAnyPrefix(err.Error(), transient) {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("%s: redis at %s refuses: %w", doing, s.address, err)
 	}
 	err = fmt.Errorf("%w: %s at %s: %w", presence.ErrStoreUnavailable, doing, s.address, err)
 	s.outage.failure(err)

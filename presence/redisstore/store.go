@@ -95,7 +95,7 @@ func (s *Store) Check(ctx context.Context) error {
 	began := time.Now()
 	t, err := s.client.Time(ctx).Result()
 	if err != nil {
-		return s.result(ctx, "asking redis for its time", refused(err))
+		return s.result(ctx, "asking for the time", refused(err))
 	}
 	s.clock.learn(t.UnixMilli(), began)
 	return s.checkSchema(ctx)
@@ -262,7 +262,7 @@ func (s *Store) learnTime(ctx context.Context) error {
 	began := time.Now()
 	t, err := s.client.Time(ctx).Result()
 	if err != nil {
-		return s.result(ctx, "asking redis for its time", refused(err))
+		return s.result(ctx, "asking for the time", refused(err))
 	}
 	s.clock.learn(t.UnixMilli(), began)
 	return nil
