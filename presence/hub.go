@@ -48,6 +48,7 @@ type Hub struct {
 	lastNum  atomic.Uint64
 	shards   [hubShards]hubShard
 	debts    debts
+	outbox   outbox
 }
 
 // hubShards bounds contention between connections that come and go.

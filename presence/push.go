@@ -212,10 +212,11 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 	}
 	m := NewMessage(p.text())
 	m.report = d.report
-	if p.wait() == 0 {
-		go d.deliver(sel.conns, m)
+	deliver := func() { d.deliver(sel.conns, m) }
+	if p.Detached() {
+		h.outbox.behind(deliver)
 	} else {
-		d.deliver(sel.conns, m)
+		h.outbox.inTurn(deliver)
 	}
 	return d, nil
 }

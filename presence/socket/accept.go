@@ -32,6 +32,7 @@ const (
 // network connection can be collected once the handler has returned.
 func (c *Conn) accept(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		w.Header().Set("Connection", "close") // or net/http would wait for the body
 		http.Error(w, ErrUpgradeBody.Error(), http.StatusBadRequest)
 		return ErrUpgradeBody
 	}

@@ -28,8 +28,8 @@ type Conn struct {
 	began  ticks
 
 	// Owned by the reader.
-	rate     rate
-	released bool // no longer counted as unopened
+	rate  rate
+	place place
 
 	// Atomic: written by the reader, read by the sweep.
 	lastData  atomic.Uint32 // ticks of the last message
@@ -137,7 +137,7 @@ func (c *Conn) receive(data []byte, limits *Limits) {
 	}
 	c.server.hub.Receive(c, data)
 	if c.attachment.Opened() {
-		c.release()
+		c.server.places.opened(c)
 	}
 }
 

@@ -18,8 +18,8 @@ type Server struct {
 	hub  *presence.Hub
 	stop chan struct{} // closed by Shutdown
 
-	limits   atomic.Pointer[Limits]
-	unopened unopened
+	limits atomic.Pointer[Limits]
+	places places
 
 	mu       sync.Mutex // guards the fields below, and makes them hold for Attach
 	draining bool       // Drain or Shutdown was called
@@ -56,19 +56,13 @@ const retry = 5 * time.Second
 
 var stopping = &Refusal{http.StatusServiceUnavailable, presence.CloseRestart, "this server is stopping", retry}
 
-// Admit says whether one more connection from an address can be served. The
-// answer is nil, or a *Refusal.
+// Admit takes a place for one more connection from an address, or says why
+// there is none. Upgrade must follow, with the refusal if there is one.
 func (s *Server) Admit(addr string) *Refusal {
-	l := s.Limits()
-	switch {
-	case s.Draining():
+	if s.Draining() {
 		return stopping
-	case l.MaxConnections > 0 && s.hub.Connections() >= l.MaxConnections:
-		return &Refusal{http.StatusServiceUnavailable, presence.CloseFull, "too many connections", retry}
-	case l.MaxUnopened > 0 && s.unopened.count(addr) >= l.MaxUnopened:
-		return &Refusal{http.StatusServiceUnavailable, presence.CloseFull, "too many connections from this address that are not open", retry}
 	}
-	return nil
+	return s.places.take(addr, s.Limits())
 }
 
 // Upgrade makes the request a connection of the hub, and returns while another
@@ -77,22 +71,26 @@ func (s *Server) Admit(addr string) *Refusal {
 // answered when the error is returned.
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, addr string, refusal *Refusal) error {
 	c := &Conn{server: s, addr: addr, began: now()}
+	if refusal == nil {
+		c.place = placeUnopened
+	}
 	c.limits = &s.limits
 	c.lastRead.Store(uint32(c.began))
 	c.lastData.Store(uint32(c.began))
 	if err := c.accept(w, r); err != nil {
+		s.places.leave(c)
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shut {
+		s.places.leave(c)
 		return c.wire.Close()
 	}
-	if s.draining {
+	if s.draining && refusal == nil {
 		refusal = stopping // since Admit
 	}
 	s.hub.Attach(c)
-	s.unopened.add(c.addr)
 	if refusal != nil {
 		c.Close(refusal.Code, refusal.Reason)
 	}
@@ -102,7 +100,7 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, addr string, re
 
 // detach is called once for each connection, by its reader.
 func (s *Server) detach(c *Conn, code presence.CloseCode, cause presence.Cause) {
-	c.release()
+	s.places.leave(c)
 	s.hub.Detach(c, cause)
 	s.hub.CountClosed(code)
 	s.Limits().Log.Debug("connection ended", zap.String("hub", s.hub.Name()),
@@ -177,42 +175,5 @@ func (s *Server) awaitEmpty() {
 	const poll = 5 * time.Millisecond
 	for until := time.Now().Add(3 * closeWait); s.hub.Connections() > 0 && time.Now().Before(until); {
 		time.Sleep(poll)
-	}
-}
-
-// unopened counts the connections of each address that have not been open yet.
-type unopened struct {
-	mu     sync.Mutex // guards the field below
-	counts map[string]int
-}
-
-func (u *unopened) count(addr string) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.counts[addr]
-}
-
-func (u *unopened) add(addr string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.counts == nil {
-		u.counts = make(map[string]int)
-	}
-	u.counts[addr]++
-}
-
-func (u *unopened) remove(addr string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.counts[addr]--; u.counts[addr] <= 0 {
-		delete(u.counts, addr)
-	}
-}
-
-// release stops counting the connection as unopened. Only the reader calls it.
-func (c *Conn) release() {
-	if !c.released {
-		c.released = true
-		c.server.unopened.remove(c.addr)
 	}
 }
