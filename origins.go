@@ -75,14 +75,14 @@ func (rules originRules) allow(r *http.Request) bool {
 // sameOrigin compares scheme, host and port. Without TLS here, a proxy in front
 // may have ended it, so the page may be of either scheme.
 func sameOrigin(origin *url.URL, r *http.Request) bool {
-	if r.TLS != nil && !strings.EqualFold(origin.Scheme, "https") {
+	scheme := strings.ToLower(origin.Scheme)
+	if scheme != "https" && (scheme != "http" || r.TLS != nil) {
 		return false
 	}
 	site, err := url.Parse("//" + r.Host)
 	if err != nil || !strings.EqualFold(origin.Hostname(), site.Hostname()) {
 		return false
 	}
-	scheme := strings.ToLower(origin.Scheme)
 	return portOr(origin.Port(), scheme) == portOr(site.Port(), scheme)
 }
 
@@ -91,7 +91,7 @@ func (rule originRule) matches(origin *url.URL) bool {
 	if rule == (originRule{}) {
 		return true
 	}
-	if rule.scheme != "" && rule.scheme != scheme {
+	if rule.scheme != scheme && (rule.scheme != "" || scheme != "http" && scheme != "https") {
 		return false
 	}
 	if portOr(origin.Port(), scheme) != portOr(rule.port, scheme) {

@@ -2,7 +2,8 @@
 // option is one line beside the field that it sets; what is unknown, given twice
 // or malformed is refused in one place, in one wording, with file and line.
 //
-// It knows nothing of what the options mean.
+// It knows nothing of what the options mean, and never looks into a value:
+// placeholders such as {env.X} are kept as they were written.
 package caddyfile
 
 import (
@@ -16,24 +17,29 @@ import (
 
 // Option reads one option of a block.
 type Option struct {
-	// Want is the syntax of what follows the option's name, for people.
+	// Want is the syntax of what follows the option's name, for people, such as
+	// "<duration>". Empty: nothing follows.
 	Want string
 
 	// Read is called with the dispenser on the option's name, and reads what
-	// follows on its line and, if it takes one, in its block.
+	// follows on its line and, if it takes one, in its block. What it leaves of
+	// either is refused. Its errors should come from d.Errf or d.WrapErr, which
+	// add file and line.
 	Read func(d *caddyconf.Dispenser) error
 
-	// Many allows the option to be given several times.
+	// Many allows the option to be given several times. Default: once.
 	Many bool
 }
 
-// Block is a table of options by name.
+// Block is a table of options by name. Options hold pointers to what they set, so
+// a table is made anew for each value that is read into.
 type Block map[string]Option
 
 // Names returns the names of the options in alphabetical order.
 func (b Block) Names() []string { return slices.Sorted(maps.Keys(b)) }
 
-// Syntax returns the options with what follows them, one on each line.
+// Syntax returns the options with what follows them, one on each line in
+// alphabetical order, in columns. It is for docs, and for tests of docs.
 func (b Block) Syntax() string {
 	width := 0
 	for name := range b {
@@ -46,27 +52,55 @@ func (b Block) Syntax() string {
 	return out.String()
 }
 
-// Read reads the block that follows on the current line, if there is one. The
-// arguments before it must have been consumed. Its errors name file and line.
+// Read reads the block that follows on the current line, if there is one, at any
+// depth. The arguments before it must have been consumed. Its errors name file
+// and line.
 func (b Block) Read(d *caddyconf.Dispenser) error {
-	given := make(map[string]int) // name → line
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name, line := d.Val(), d.Line()
+	given := make(map[string]caddyconf.Token) // by name, where it was given first
+	nesting := d.Nesting()
+	for d.NextBlock(nesting) {
+		name, at := d.Val(), d.Token()
 		option, ok := b[name]
 		if !ok {
 			return d.Errf("unrecognized option %q%s", name, b.hint(name))
 		}
 		if first, twice := given[name]; twice && !option.Many {
-			return d.Errf("option %s is already given on line %d", name, first)
+			return d.Errf("option %s is already given %s", name, place(first, at))
 		}
-		given[name] = line
-		inner := d.Nesting()
+		given[name] = at
 		if err := option.Read(d); err != nil {
 			return err
 		}
-		if d.NextBlock(inner) {
-			return d.Errf("option %s takes no block", name)
+		if err := refuseRest(d, name, option.Want); err != nil {
+			return err
 		}
+	}
+	if d.Nesting() > nesting { // without this, the end of a cut-off block would pass for its brace
+		return d.EOFErr()
+	}
+	return nil
+}
+
+// place says where the option was given first, for one who reads the line now.
+func place(first, now caddyconf.Token) string {
+	if first.File != now.File { // one of the two was imported
+		return fmt.Sprintf("in %s on line %d", first.File, first.Line)
+	}
+	return fmt.Sprintf("on line %d", first.Line)
+}
+
+// refuseRest refuses what an option left unread of its line: the loop in Read
+// would take an argument for the next option, and an empty block for none.
+func refuseRest(d *caddyconf.Dispenser, name, want string) error {
+	if d.NextArg() {
+		return tooMany(d, name, want, d.Val())
+	}
+	if d.NextLine() {
+		d.Prev()
+		return nil
+	}
+	if d.Next() { // no argument, and on the same line: a brace
+		return d.Errf("option %s takes no block", name)
 	}
 	return nil
 }
@@ -76,19 +110,20 @@ func (b Block) hint(name string) string {
 	if len(b) == 0 {
 		return "; there are no options here"
 	}
-	hint := "; expected one of " + strings.Join(b.Names(), ", ")
+	names := b.Names()
+	all := "expected one of " + strings.Join(names, ", ")
 	const near = 2
-	best := near + 1
-	meant := ""
-	for _, known := range b.Names() {
+	meant, best := "", near+1
+	for _, known := range names {
+		// Anything is within two changes of a name of two letters.
 		if n := distance(name, known); n < best && n < len(known) {
-			best, meant = n, known
+			meant, best = known, n
 		}
 	}
-	if meant != "" {
-		hint = fmt.Sprintf("; did you mean %s?%s", meant, strings.Replace(hint, ";", "", 1))
+	if meant == "" {
+		return "; " + all
 	}
-	return hint
+	return fmt.Sprintf("; did you mean %s? %s", meant, all)
 }
 
 // distance is how many bytes must be added, left out or changed to turn a into

@@ -1,118 +1,115 @@
 package caddyfile_test
 
 import (
-	"fmt"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/seed-57c14f3c/caddy-presence/caddyfile"
 )
 
-// settings has one of each kind of option.
-type settings struct {
-	Text     string
-	Texts    []string
-	Duration caddy.Duration
-	Size     int64
-	Int      int
-	A, B     int
-	Flag     bool
-	Enum     string
-	segments []string
-}
-
-func (s *settings) block() caddyfile.Block {
-	return caddyfile.Block{
-		"text":     caddyfile.String(&s.Text),
-		"texts":    caddyfile.Strings(&s.Texts),
-		"duration": caddyfile.Duration(&s.Duration),
-		"size":     caddyfile.Size(&s.Size),
-		"int":      caddyfile.Int(&s.Int, 1, 9),
-		"ints":     caddyfile.Ints(0, 99, &s.A, &s.B),
-		"flag":     caddyfile.Flag(&s.Flag),
-		"enum":     caddyfile.Enum(&s.Enum, "red", "green"),
-		"segment": caddyfile.Segment("<name> { ... }", func(d *caddyconf.Dispenser) error {
-			var words []string
-			for d.Next() {
-				words = append(words, d.Val())
-			}
-			s.segments = append(s.segments, strings.Join(words, " "))
-			return nil
-		}),
-	}
-}
-
-func read(s *settings, text string) error {
-	d := caddyconf.NewTestDispenser(text)
-	d.Next()
-	return s.block().Read(d)
-}
-
-func TestOptions(t *testing.T) {
-	var s settings
-	err := read(&s, `top {
-		text     {env.X}
-		texts    a b
-		texts    c
-		duration 1d2h
-		size     64KiB
-		int      9
-		ints     20 40
-		flag
-		enum     green
-		segment  x {
-			y {
-				z
-			}
+func TestBlockAbsentOrEmpty(t *testing.T) {
+	for _, text := range []string{"", "top", "top {\n}", "top { }", "top\ntext a b c"} {
+		s := new(settings)
+		if err := read(s.block(), text); err != nil {
+			t.Errorf("%q: %v", text, err)
 		}
-		segment  again
-	}`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := settings{
-		Text: "{env.X}", Texts: []string{"a", "b", "c"}, Duration: caddy.Duration(26 * time.Hour), Size: 64 << 10,
-		Int: 9, A: 20, B: 40, Flag: true, Enum: "green", segments: []string{"segment x { y { z } }", "segment again"},
-	}
-	if fmt.Sprint(s) != fmt.Sprint(want) {
-		t.Errorf("got  %+v\nwant %+v", s, want)
-	}
-	for _, empty := range []string{"top", "top {\n}"} {
-		if err := read(&settings{}, empty); err != nil {
-			t.Errorf("%q: %v", empty, err)
+		if !reflect.DeepEqual(s, new(settings)) {
+			t.Errorf("%q: got %+v, want nothing set", text, s)
 		}
 	}
 }
 
-func TestOptionErrors(t *testing.T) {
-	for option, want := range map[string]string{
-		"txt x":          `unrecognized option "txt"; did you mean text? expected one of duration, enum, flag, int, ints, segment, size, text, texts, at Testfile:2`,
-		"unheard x":      `unrecognized option "unheard"; expected one of duration`,
-		"text":           `option text: expected <text>, at Testfile:2`,
-		"text a b":       `option text: expected <text>, got one argument too many: "b", at Testfile:2`,
-		"text a {\nb\n}": `option text takes no block, at Testfile:3`,
-		"text a\ntext b": `option text is already given on line 2, at Testfile:3`,
-		"texts":          `option texts: expected <text...>, at Testfile:2`,
-		"duration soon":  `option duration: expected <duration>, got "soon": time: invalid duration "soon", at Testfile:2`,
-		"duration -1s":   `option duration: expected <duration>, got "-1s": a duration cannot be negative`,
-		"size big":       `option size: expected <size>, got "big"`,
-		"size 0":         `a size is 1 byte to 1 TiB`,
-		"size 9999TB":    `a size is 1 byte to 1 TiB`,
-		"int x":          `option int: expected <number>, got "x": "x" is no whole number`,
-		"int 10":         `10 is not from 1 to 9`,
-		"ints 1":         `option ints: expected <number> <number>`,
-		"ints 1 2 3":     `got one argument too many: "3"`,
-		"flag maybe":     `option flag: expected [on|off], got "maybe"`,
-		"enum blue":      `option enum: expected red|green, got "blue"`,
+func TestBlockErrors(t *testing.T) {
+	const all = "expected one of bare, duration, enum, flag, func, int, ints, nested, segment, size, text, texts, at Testfile:2"
+	for _, c := range []struct{ block, want string }{
+		{"{\ntxt x\n}", `unrecognized option "txt"; did you mean text? ` + all},
+		{"{\ntezts x\n}", `unrecognized option "tezts"; did you mean texts? ` + all},
+		{"{\ndurtaion x\n}", `unrecognized option "durtaion"; did you mean duration? ` + all},
+		{"{\nTEXT x\n}", `unrecognized option "TEXT"; ` + all},
+		{"{\nx\n}", `unrecognized option "x"; ` + all},
+		{"{\n\"\"\n}", `unrecognized option ""; ` + all},
+		{"{\n{\n}\n}", `unrecognized option "{"; ` + all},
+		{"{\n" + strings.Repeat("a", 100) + "\n}", `unrecognized option "` + strings.Repeat("a", 100) + `"; ` + all},
+		{"{\ntext a\n\ntext b\n}", "option text is already given on line 2, at Testfile:4"},
+		{"{\nnested\nnested\n}", "option nested is already given on line 2, at Testfile:3"},
+		{"{\ntext a", "unexpected EOF, at Testfile:2"},
+		{"{\nnested {\ninner a\n}", "unexpected EOF, at Testfile:4"},
 	} {
-		err := read(&settings{}, "top {\n"+option+"\n}")
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got error %v, want %s", option, err, want)
+		s := new(settings)
+		if err := read(s.block(), "top "+c.block); err == nil || err.Error() != c.want {
+			t.Errorf("%s:\ngot  %v\nwant %s", c.block, err, c.want)
 		}
+	}
+}
+
+// Two letters are within two changes of any two others: no name is guessed.
+func TestNoHintForShortNames(t *testing.T) {
+	b := caddyfile.Block{"on": caddyfile.Func("", nil)}
+	const want = `unrecognized option "at"; expected one of on, at Testfile:2`
+	if err := read(b, "top {\nat\n}"); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// An option that takes nothing says so.
+func TestNothingWanted(t *testing.T) {
+	b := caddyfile.Block{"on": caddyfile.Func("", func(*caddyconf.Dispenser) error { return nil })}
+	const want = `option on: expected no argument, got one argument too many: "x", at Testfile:2`
+	if err := read(b, "top {\non x\n}"); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// The block may stand within others, and what follows it is left alone.
+func TestBlockWithinBlocks(t *testing.T) {
+	d := caddyconf.NewTestDispenser("a {\nb {\ntop {\ntext x\nnested {\ninner y\n}\n}\nafter\n}\n}")
+	s := new(settings)
+	var seen []string
+	for d.Next() {
+		for outer := d.Nesting(); d.NextBlock(outer); {
+			seen = append(seen, d.Val())
+			for inner := d.Nesting(); d.NextBlock(inner); {
+				seen = append(seen, d.Val())
+				if d.Val() != "top" {
+					continue
+				}
+				if err := s.block().Read(d); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if got := strings.Join(seen, " "); got != "b top after" || s.Text != "x" || s.Inner != "y" {
+		t.Errorf("got %q and %+v", got, s)
+	}
+}
+
+// A line number says nothing without the file when one of the two was imported.
+func TestGivenTwiceInTwoFiles(t *testing.T) {
+	var tokens []caddyconf.Token
+	for _, part := range [][2]string{{"Caddyfile", "top {\ntext a\n"}, {"more.caddy", "text b\n"}, {"Caddyfile", "}\n"}} {
+		more, err := caddyconf.Tokenize([]byte(part[1]), part[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens = append(tokens, more...)
+	}
+	d := caddyconf.NewDispenser(tokens)
+	d.Next()
+	const want = "option text is already given in Caddyfile on line 2, at more.caddy:1"
+	if err := new(settings).block().Read(d); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestNames(t *testing.T) {
+	b := caddyfile.Block{"b": {}, "c": {}, "a": {}}
+	if got := strings.Join(b.Names(), " "); got != "a b c" {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -121,13 +118,31 @@ func TestSyntax(t *testing.T) {
 	if got, want := b.Syntax(), "grace <duration>\nhub   <name>\nx\n"; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
+	if got := (caddyfile.Block{}).Syntax(); got != "" {
+		t.Errorf("got %q of no options", got)
+	}
 }
 
-// FuzzBlock gives any text to the reader: it never panics, and always ends.
+// located matches an error that tells file and line.
+var located = regexp.MustCompile(`, at Caddyfile:\d+$`)
+
+// FuzzBlock gives any text to the reader: it never panics, always ends, tells file
+// and line of what it refuses, and leaves no block open when it refuses nothing.
 func FuzzBlock(f *testing.F) {
-	f.Add("top {\n text a\n segment x {\n y\n }\n}")
-	f.Add("top {\n texts a {\n b {\n")
-	f.Add("top }\n{")
+	for _, seed := range []string{
+		"", "top", "top {", "top }\n{", "top {\n}", "top { }", "top {\n} text a",
+		"top {\n text a\n segment x {\n y\n }\n}",
+		"top {\n texts a {\n b {\n",
+		"top {\n text a {\n }\n}",
+		"top {\n nested a {\n inner b\n } inner c\n}",
+		"top {\n nested {\n {\n } }\n }\n}",
+		"top {\n segment {\n}\n segment { {\n } }\n}",
+		"top {\n text <<END\n {\n }\n END\n flag off\n}",
+		"top {\n duration 1d1d\n size 1,000.5KiB\n ints 1 2\n}",
+		"top {\n bare { text\n }\n func \"{\" {\n}",
+	} {
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		tokens, err := caddyconf.Tokenize([]byte(text), "Caddyfile")
 		if err != nil {
@@ -135,6 +150,12 @@ func FuzzBlock(f *testing.F) {
 		}
 		d := caddyconf.NewDispenser(tokens)
 		d.Next()
-		_ = new(settings).block().Read(d)
+		err = new(settings).block().Read(d)
+		if err != nil && !located.MatchString(err.Error()) {
+			t.Errorf("an error without its place: %v", err)
+		}
+		if err == nil && d.Nesting() != 0 {
+			t.Errorf("nothing refused, with %d blocks open", d.Nesting())
+		}
 	})
 }

@@ -44,7 +44,7 @@ func (c *Conn) accept(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("accepting a WebSocket: %w", err)
 	}
-	ws.SetReadLimit(c.server.Limits().MaxMessage)
+	ws.SetReadLimit(-1) // message has a limit of its own, which a reload can change
 	c.ws = ws
 	return nil
 }

@@ -3,7 +3,6 @@ package socket
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -87,7 +86,6 @@ const keepBuffer = 64 << 10
 // connection is to end.
 func (c *Conn) message(typ websocket.MessageType, r io.Reader) bool {
 	limits := c.server.Limits()
-	c.ws.SetReadLimit(limits.MaxMessage) // counts from the next message
 	buf := buffers.Get().(*bytes.Buffer)
 	defer func() {
 		if buf.Cap() <= keepBuffer {
@@ -95,8 +93,13 @@ func (c *Conn) message(typ websocket.MessageType, r io.Reader) bool {
 			buffers.Put(buf)
 		}
 	}()
-	if _, err := buf.ReadFrom(r); err != nil {
+	n, err := buf.ReadFrom(io.LimitReader(r, limits.MaxMessage+1))
+	if err != nil {
 		c.readEnded(err)
+		return false
+	}
+	if n > limits.MaxMessage {
+		c.Close(presence.CloseTooBig, "the message is larger than max_message_size")
 		return false
 	}
 	if c.isClosing() {
@@ -146,9 +149,6 @@ func (c *Conn) readEnded(err error) {
 	code := presence.CloseCode(1006) // RFC 6455, section 7.1.5: no close frame came
 	if status := websocket.CloseStatus(err); status != -1 {
 		code = presence.CloseCode(status)
-	}
-	if errors.Is(err, websocket.ErrMessageTooBig) {
-		code = presence.CloseTooBig
 	}
 	cause := presence.CauseLost
 	if code == presence.CloseNormal {
