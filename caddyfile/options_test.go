@@ -1,6 +1,7 @@
 package caddyfile_test
 
 import (
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -217,5 +218,15 @@ func TestNestedArgsError(t *testing.T) {
 	}, nil)}
 	if err := read(b, "top {\nn {\n}\n}"); err == nil || err.Error() != "no, at Testfile:2" {
 		t.Errorf("got error %v", err)
+	}
+}
+
+// What no int can hold is refused, also where every int is allowed.
+func TestIntOverflow(t *testing.T) {
+	var n int
+	b := caddyfile.Block{"n": caddyfile.Int(&n, 0, math.MaxInt)}
+	const want = `option n: expected <number>, got "9223372036854775808": 9223372036854775808 is not from 0 to 9223372036854775807, at Testfile:2`
+	if err := read(b, "top {\nn 9223372036854775808\n}"); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }

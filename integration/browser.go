@@ -14,7 +14,6 @@ import (
 
 // Browser is a headless Chromium of a test, with a profile of its own.
 type Browser struct {
-	t   testing.TB
 	ctx context.Context
 }
 
@@ -43,7 +42,7 @@ func StartBrowser(t testing.TB, flags ...chromedp.ExecAllocatorOption) *Browser 
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("starting chromium: %v", err)
 	}
-	return &Browser{t: t, ctx: ctx}
+	return &Browser{ctx: ctx}
 }
 
 // Tab is a page in a browser.
@@ -53,12 +52,16 @@ type Tab struct {
 	cancel context.CancelFunc
 }
 
-// Open opens a page in a tab of its own.
-func (b *Browser) Open(url string) *Tab {
-	b.t.Helper()
+// Open opens a page in a tab of its own, which is closed with the test.
+func (b *Browser) Open(t testing.TB, url string) *Tab {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
-	tab := &Tab{b.t, ctx, cancel}
-	b.t.Cleanup(cancel)
+	tab := &Tab{t, ctx, cancel}
+	t.Cleanup(tab.Close)
+	// The tab lives as long as the context it is first used with.
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("opening a tab: %v", err)
+	}
 	tab.Do(chromedp.Navigate(url))
 	return tab
 }

@@ -12,17 +12,13 @@ const KEY = 'presence.device';
  *   told whether the page goes or (again) lives.
  */
 export function findDevice(wish) {
-  if (wish !== 'tab' && wish !== 'install') return { id: wish || undefined, keep() {} };
-  // It tells one user's devices apart, and is no secret.
-  let id = Math.random().toString(36).slice(2);
-  // Where storage is missing or forbidden, the id lives as long as the page.
-  const withStorage = (use) => {
+  const area = { tab: 'sessionStorage', install: 'localStorage' }[wish];
+  const storage = (method, value) => {
     try {
-      use(wish === 'tab' ? globalThis.sessionStorage : globalThis.localStorage);
-    } catch {}
+      return globalThis[area][method](KEY, value);
+    } catch {} // Missing or forbidden: the id lives as long as the page.
   };
-  withStorage((storage) => (id = storage.getItem(KEY) || id));
-  const keep = (goes) =>
-    withStorage((storage) => (goes || wish === 'install' ? storage.setItem(KEY, id) : storage.removeItem(KEY)));
-  return { id, keep };
+  // It tells one user's devices apart, and is no secret.
+  const id = area ? storage('getItem') || Math.random().toString(36).slice(2) : wish || undefined;
+  return { id, keep: (goes) => storage(goes || wish === 'install' ? 'setItem' : 'removeItem', id) };
 }

@@ -11,29 +11,19 @@
  */
 import { findDevice } from './device.js';
 
-// Numbers come first: the minifier writes them in place.
+/** What the server says for good, by close code or error code, and the state it ends in. */
+const ENDS = {
+  4001: 'replaced',
+  4003: 'kicked',
+  4009: 'unauthorized',
+  4202: 'unauthorized', // expired: if a new one does not help
+  identity_mismatch: 'unauthorized',
+  bad_open: 'closed',
+  bad_frame: 'closed',
+};
 
-/**
- * The least beat that is announced by default, in milliseconds. A background
- * tab's timers may fire once a minute; three beats must be longer than that.
- */
-const LEAST_BEAT = 25_000;
-
-/** Which failed attempt in a row is told as an error. */
-const TOLD_FAILURE = 3;
-
-/** An answer that is outstanding for longer when the network returns will not come, in milliseconds. */
-const LOST_ANSWER = 1000;
-
-/** Our own close code for a page that is hidden for good, or cached. */
-const HIDDEN = 3001;
-
-/** A node stops, and all its clients are told so at the same time. */
-const RESTART = 1012;
-
-/** The server's close codes that end in a state of their own; the last one is an expired identity. */
-const ENDS = { 4001: 'replaced', 4003: 'kicked', 4009: 'unauthorized', 4202: 'unauthorized' };
-
+/** Close codes tell by their hundred what to do. */
+const range = (code) => Math.floor(code / 100);
 
 const random = (limit) => Math.random() * limit;
 
@@ -57,8 +47,8 @@ export function connect(url, options) {
     device = 'tab',
     heartbeat = 25_000,
     timeout = 10_000,
-    beat = Math.max(heartbeat, LEAST_BEAT),
-    connectTimeout = 10_000,
+    // A background tab's timers may fire once a minute: three beats must be longer.
+    beat = Math.max(heartbeat, 25_000),
     minDelay = 500,
     maxDelay = 20_000,
     stable = 5_000,
@@ -66,39 +56,37 @@ export function connect(url, options) {
     queueTimeout = 30_000,
     WebSocket = globalThis.WebSocket,
   } = options;
-  if (!WebSocket) throw new TypeError('there is no WebSocket here: give one as an option');
+  if (!WebSocket) throw new TypeError('WebSocket is missing');
 
   const { id: deviceId, keep: keepDevice } = findDevice(device);
 
   // ---- What the app sees -------------------------------------------------
 
-  let state = 'closed';
+  let state;
+  let stopped = true; // in closed, replaced, kicked and unauthorized
   let conn; // the connection's id, while online
-  const listeners = {};
+  const listeners = new Set();
 
-  function on(name, listener) {
-    const set = (listeners[name] ??= new Set());
-    set.add(listener);
-    return () => set.delete(listener);
+  function on(name, call) {
+    const listener = { name, call };
+    listeners.add(listener);
+    return () => listeners.delete(listener);
   }
 
   // Listeners run after the machine has done its step, each by itself: what
   // they call, or throw, cannot come into the middle of it.
   function emit(name, ...args) {
-    for (const listener of listeners[name] ?? []) {
-      Promise.resolve().then(() => listeners[name].has(listener) && listener(...args));
+    for (const listener of listeners) {
+      if (listener.name === name) queueMicrotask(() => listeners.has(listener) && listener.call(...args));
     }
   }
 
   function become(next, info) {
-    const before = state;
+    if (state === 'online') emit('offline', info);
     state = next;
-    if (before === 'online') emit('offline', info);
     emit('state', next, info);
     emit(next, info);
   }
-
-  const stopped = () => /^(closed|replaced|kicked|unauth)/.test(state);
 
   // ---- The one socket ----------------------------------------------------
 
@@ -113,6 +101,7 @@ export function connect(url, options) {
     turn++;
     clearTimeout(timer);
     clearTimeout(pulse);
+    asked = 0;
     const old = socket;
     socket = conn = undefined;
     old?.close(code);
@@ -123,11 +112,12 @@ export function connect(url, options) {
     drop();
     const mine = turn;
     become('connecting', info);
-    timer = setTimeout(lost, connectTimeout, { reason: 'connect timeout' });
+    asked = Date.now();
+    timer = setTimeout(lost, timeout, { reason: 'connect timeout' });
     try {
-      const [address, asked] = await Promise.all([ask(url), ask(member)]);
+      const [address, found] = await Promise.all([ask(url), ask(member)]);
       if (mine !== turn) return;
-      who = asked;
+      who = found;
       // A server that is offered presence.v1 tells why it refuses, by a close code.
       socket = new WebSocket(address, ['presence.v1']);
       const heed = (handler) => (event) => mine === turn && handler(event);
@@ -174,10 +164,7 @@ export function connect(url, options) {
     const { code, retryAfter } = error;
     if (code === 'timeout') return lost({ reason: 'open timeout' });
     emit('error', error);
-    const info = { code, reason: error.message };
-    if (code === 'session_conflict' && !retryAfter) stop('replaced', info);
-    else if (code === 'identity_mismatch') stop('unauthorized', info);
-    else if (/^(bad_|already_|unknown_)/.test(code)) stop('closed', info);
+    if (ENDS[code]) stop(ENDS[code], { code, reason: error.message });
     // The server may be able to later, on this socket: a new one would not help it.
     else timer = setTimeout(register, (retryAfter || 0) * 1000 + backoff());
   }
@@ -200,41 +187,44 @@ export function connect(url, options) {
     if (state === 'online') {
       // A server that takes us and drops us at once is not to be hammered.
       if (since(onlineSince) >= stable) tries = renewed = 0;
-    } else if (++failures === TOLD_FAILURE) emit('error', failure('connect_failed', reason, error));
+    } else if (++failures === 3) emit('error', failure('connect_failed', reason, error));
     drop();
-    const end = ENDS[code] || (code >= 4000 && code < 4100 && 'closed');
-    if (!end) wait(info);
-    // The token may have been too old; if a new one does not help, a person must.
-    else if (end === 'unauthorized' && !renewed++) attempt(info);
-    else {
-      if (code !== 4001 && code !== 4003) emit('error', failure(end, reason, error));
-      stop(end, info);
+    const end = ENDS[code] || (range(code) === 40 && 'closed');
+    if (!end) return wait(info);
+    if (end === 'unauthorized') {
+      // The token may have been too old; if a new one does not help, a person must.
+      if (!renewed++) return attempt(info);
+      emit('error', failure(end, reason, error));
     }
+    stop(end, info);
   }
 
   function wait(info) {
-    const { code, reason } = info;
-    const range = Math.floor(code / 100);
-    let delay;
-    if (range === 41) delay = maxDelay / 2 + random(maxDelay / 2);
-    else if (code === RESTART) delay = random(+/retry=(\d+)/.exec(reason)?.[1] || maxDelay / 4);
+    const { code } = info;
     // At once, but once: without a timer, because a hidden page's may take a minute.
-    else if (range === 42 && !tries++) return attempt(info);
-    else delay = backoff();
-    notBefore = range === 41 ? Date.now() + delay : 0;
+    if (range(code) === 42 && !tries) {
+      tries = 1;
+      return attempt(info);
+    }
+    // 1012: a node stops, and tells all its clients so at the same time.
+    const held = range(code) === 41 && maxDelay / 2;
+    const delay = held ? held + random(held) : code === 1012 ? random(maxDelay / 4) : backoff();
+    notBefore = held && Date.now() + delay;
     timer = setTimeout(attempt, delay);
     become('waiting', { ...info, delay });
   }
 
   /** Stays away until open(). */
   function stop(next, info, code = 1000) {
+    stopped = true;
     drop(code);
     become(next, info);
     for (const leave of queue) leave('closed');
   }
 
   function open() {
-    if (!stopped()) return;
+    if (!stopped) return;
+    stopped = false;
     tries = failures = renewed = 0;
     follow('add');
     attempt();
@@ -249,10 +239,9 @@ export function connect(url, options) {
   // ---- Signs of life -----------------------------------------------------
 
   let pulse; // the timer of check
-  let due; // when it should fire
   let sent; // when we last sent
   let heard; // when any frame came last
-  let asked = 0; // when the ping was sent that nothing has come after, or 0
+  let asked = 0; // when what has not been answered yet was asked: a ping, a handshake; or 0
   let doubted; // that ping is the second, because the first one's timer was late
   let late = false; // the timer came late: timers are throttled
 
@@ -280,23 +269,21 @@ export function connect(url, options) {
     }
     clearTimeout(pulse);
     const delay = limit() - quiet();
-    due = Date.now() + delay;
-    pulse = setTimeout(pulsed, delay);
+    pulse = setTimeout(pulsed, delay, Date.now() + delay);
   }
 
-  function pulsed() {
+  function pulsed(due) {
     late = Date.now() - due > timeout / 2;
     check();
   }
 
   /** Finds out at once where we are, instead of at the next tick. */
-  function wake(networkIsBack) {
-    if (socket && state !== 'connecting') {
-      if (networkIsBack && asked && since(asked) > LOST_ANSWER) lost({ reason: 'network changed' });
-      else {
-        asked ||= write('ping');
-        check();
-      }
+  function wake(cause) {
+    // What was asked before the network went, and is not answered, will not be.
+    if (cause === 'online' && asked && since(asked) > 1000) lost({ reason: 'network changed' });
+    else if (socket && state !== 'connecting') {
+      asked ||= write('ping');
+      check();
     }
     if (state === 'waiting' && Date.now() >= notBefore) {
       tries = 0;
@@ -306,32 +293,30 @@ export function connect(url, options) {
 
   // ---- What the page tells -----------------------------------------------
 
-  const reactions = {
-    online: () => wake(true),
-    offline: () => socket && wake(), // It may be wrong: ask, do not close.
-    resume: () => wake(),
-    visibilitychange: () => (document.hidden ? socket && state !== 'connecting' && check() : wake()),
-    pageshow(event) {
+  // `offline` may be wrong, so it asks as the others do, and does not close.
+  function react({ type, persisted }) {
+    if (type === 'pagehide') hide();
+    else if (type !== 'pageshow') wake(type);
+    else if (persisted) {
       keepDevice(false);
-      if (event.persisted) wake();
-    },
-    // Gone for good or cached: the server would see a living socket either way.
-    pagehide() {
-      keepDevice(true);
-      if (stopped()) return;
-      drop(HIDDEN);
-      become('waiting', { code: HIDDEN, reason: 'page hidden' });
-    },
-  };
+      wake();
+    }
+  }
 
-  const react = (event) => reactions[event.type](event);
+  /** The page is gone for good or cached: the server would see a living socket either way. */
+  function hide() {
+    keepDevice(true);
+    if (stopped) return;
+    drop(3001);
+    become('waiting', { code: 3001, reason: 'page hidden' });
+  }
 
   /** @param {'add' | 'remove'} verb */
   function follow(verb) {
     keepDevice(verb === 'remove');
-    for (const name in reactions) {
-      // No DOM is assumed: workers have half of these, Node and React Native none.
-      const target = /^(res|vis)/.test(name) ? globalThis.document : globalThis;
+    // No DOM is assumed: workers have half of these, Node and React Native none.
+    for (const name of ['online', 'offline', 'pagehide', 'pageshow', 'resume', 'visibilitychange']) {
+      const target = /^[rv]/.test(name) ? globalThis.document : globalThis;
       target?.[verb + 'EventListener']?.(name, react);
     }
   }
@@ -351,13 +336,13 @@ export function connect(url, options) {
     return new Promise((resolve, reject) => {
       const mine = ++ref;
       write(JSON.stringify({ ...fields, action, ref: mine }));
-      const expiry = setTimeout(() => settle(failure('timeout')), limit);
       const settle = (error, reply) => {
         clearTimeout(expiry);
         pending.delete(mine);
         if (error) reject(error);
         else resolve(reply);
       };
+      const expiry = setTimeout(settle, limit, failure('timeout'));
       pending.set(mine, settle);
     });
   }
@@ -366,7 +351,6 @@ export function connect(url, options) {
     heard = Date.now();
     asked = 0;
     if (data !== 'pong') dispatch(data);
-    if (!socket) return;
     check();
     flush();
   }
@@ -380,22 +364,19 @@ export function connect(url, options) {
     try {
       frame = JSON.parse(data);
     } catch {}
-    const { action, ref: answers, ok, ...rest } = frame ?? {};
-    const error = action === 'error' && rest.code;
+    const { action, ref: answers, ok, ...reply } = frame ?? {};
+    const error = action === 'error' && reply.code && failure(reply.code, reply.message, { retryAfter: reply.retry_after });
     if ((error || action === 'reply') && typeof answers === 'number' && answers <= ref) {
-      // Unless it comes after its timeout: then nobody waits for it.
-      pending.get(answers)?.(error && refusal(rest), rest);
-    } else if (error && answers === undefined) emit('error', refusal(rest));
+      pending.get(answers)?.(error, reply); // or it is too late: nobody waits
+    } else if (error && answers === undefined) emit('error', error);
     else emit('push', frame);
   }
-
-  const refusal = ({ code, message, retry_after: retryAfter }) => failure(code, message, { retryAfter });
 
   /** Whether a frame written now would most likely arrive: the page may have slept on a dead link. */
   const ready = () => state === 'online' && socket.readyState === 1 && since(heard) < heartbeat + timeout;
 
   async function send(action, fields, { timeout: limit = timeout, queue: wish = true } = {}) {
-    if (stopped()) throw failure('closed');
+    if (stopped) throw failure('closed');
     if (ready()) return request(action, fields, limit);
     if (!wish) throw failure('offline');
     if (queue.size >= maxQueue) throw failure('queue_full');
@@ -420,16 +401,9 @@ export function connect(url, options) {
   }
 
   async function update(fields) {
-    const before = extra;
+    // First online: what the server refuses must not go along with the next connect.
+    if (state === 'online') await request('open', { ...openFields(), ...fields }, timeout);
     extra = { ...extra, ...fields };
-    if (state !== 'online') return;
-    try {
-      await request('open', openFields(), timeout);
-    } catch (error) {
-      // What the server itself refused must not go along with the next connect.
-      if ('retryAfter' in error) extra = before;
-      throw error;
-    }
   }
 
   open();
