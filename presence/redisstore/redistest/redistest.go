@@ -67,8 +67,11 @@ func Start(t testing.TB, args ...string) *Server {
 func (s *Server) URL() string { return "redis://" + s.Addr }
 
 // Client returns a client of the server, which is closed with the test.
-func (s *Server) Client() *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: s.Addr})
+func (s *Server) Client() *redis.Client { return s.DB(0) }
+
+// DB is Client for another database.
+func (s *Server) DB(n int) *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, DB: n})
 	s.t.Cleanup(func() { _ = c.Close() })
 	return c
 }
