@@ -78,8 +78,9 @@ const (
 	CloseIDExpired CloseCode = 4202 // the identity expired: bring a new one
 )
 
-// cause is the cause that a client's close code, or the lack of one, stands for.
-func (c CloseCode) cause() Cause {
+// Cause is why a connection ended that its client closed with a code, or without
+// one (1006).
+func (c CloseCode) Cause() Cause {
 	if c == CloseNormal {
 		return CauseClient
 	}

@@ -150,10 +150,7 @@ func (c *Conn) readEnded(err error) {
 	if status := websocket.CloseStatus(err); status != -1 {
 		code = presence.CloseCode(status)
 	}
-	cause := presence.CauseLost
-	if code == presence.CloseNormal {
-		cause = presence.CauseClient
-	}
+	cause := code.Cause()
 	c.cause.CompareAndSwap(nil, &cause)
 	c.code.CompareAndSwap(0, uint32(code))
 }

@@ -1,0 +1,35 @@
+# make test     installs what the tests need, and runs all of them
+# make lint     what costs little: format, vet, staticcheck, caddy fmt
+# make bench    the benchmarks of docs/benchmarks.md
+
+SHELL := bash
+GO ?= go
+
+.PHONY: test lint deps unit integration bench
+
+test: deps lint unit integration
+
+# Debian packages and npm packages, if they are missing.
+deps:
+	@missing=; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v curl >/dev/null || missing="$$missing curl"; \
+	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+	cd integration/testdata/php-client && npm ci --no-audit --no-fund --silent
+
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	for file in examples/*/Caddyfile; do $(GO) run ./cmd/caddy fmt --diff $$file >/dev/null || { echo "$$file is not formatted"; exit 1; }; done
+
+unit:
+	$(GO) test -race ./presence/... ./caddyfile .
+
+integration:
+	$(GO) test -timeout 20m ./integration
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./presence/...
