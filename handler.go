@@ -30,6 +30,16 @@ type Handler struct {
 	// 1 to 64 letters, digits, _ or -. Default: default.
 	Hub string `json:"hub,omitempty"`
 
+	// A placeholder for who is logged in, such as {http.auth.user.id}: only this
+	// id may be opened, and an open frame may leave it out. A handshake for which
+	// it is empty is refused (401, or 4009).
+	Identity string `json:"identity,omitempty"`
+
+	// A placeholder for when the identity expires, in Unix seconds or as RFC
+	// 3339, such as a JWT's exp: the connection is then closed (4202). Empty for
+	// a handshake: never.
+	Expires string `json:"expires,omitempty"`
+
 	// Which pages may connect, by their Origin: host names (app.example.com,
 	// *.example.com), hosts with a port, or whole origins with a scheme; "*" is
 	// any. Default: only pages of the same origin. A request without an Origin
@@ -54,7 +64,7 @@ type Handler struct {
 	IdleTimeout *caddy.Duration `json:"idle_timeout,omitempty"`
 
 	// How long a connection may take to its first open frame (4103).
-	// Default: 60s; 0 switches it off.
+	// Default: 60s, or 10s with an identity; 0 switches it off.
 	OpenTimeout *caddy.Duration `json:"open_timeout,omitempty"`
 
 	// How large a client's message may be, in bytes (1009). Default: 64 KiB.
@@ -112,6 +122,7 @@ const (
 	defaultPongTimeout  = 10 * time.Second
 	defaultIdleTimeout  = 130 * time.Second
 	defaultOpenTimeout  = 60 * time.Second
+	identityOpenTimeout = 10 * time.Second
 	defaultMaxMessage   = 64 << 10
 	defaultMaxQueue     = 256 << 10
 	defaultMaxUnopened  = 100
@@ -215,7 +226,10 @@ func (h *Handler) settings() presence.Settings {
 }
 
 func (h *Handler) limits() socket.Limits {
-	rate, unopened := defaultRate, defaultMaxUnopened
+	rate, unopened, openTimeout := defaultRate, defaultMaxUnopened, defaultOpenTimeout
+	if h.Identity != "" {
+		openTimeout = identityOpenTimeout
+	}
 	if h.RateLimit != nil {
 		rate = *h.RateLimit
 	}
@@ -226,7 +240,7 @@ func (h *Handler) limits() socket.Limits {
 		PingInterval:   durationOr(h.PingInterval, defaultPingInterval),
 		PongTimeout:    durationOr(h.PongTimeout, defaultPongTimeout),
 		IdleTimeout:    durationOr(h.IdleTimeout, defaultIdleTimeout),
-		OpenTimeout:    durationOr(h.OpenTimeout, defaultOpenTimeout),
+		OpenTimeout:    durationOr(h.OpenTimeout, openTimeout),
 		MaxMessage:     orDefault(h.MaxMessageSize, defaultMaxMessage),
 		MaxQueue:       int(orDefault(h.MaxQueue, defaultMaxQueue)),
 		Rate:           rate.Rate,
@@ -262,47 +276,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !h.origins.allow(r) {
 		return caddyhttp.Error(http.StatusForbidden, fmt.Errorf("origin %q is not allowed", r.Header.Get("Origin")))
 	}
-	addr := clientAddr(r)
-	refusal := hub.server.Admit(addr)
+	peer, refusal := h.peer(r)
+	if refusal == nil {
+		refusal = hub.server.Admit(peer.Addr)
+	}
 	if refusal != nil && !offersSubprotocol(r) {
-		w.Header().Set("Retry-After", strconv.Itoa(int(refusal.RetryAfter/time.Second)))
+		if refusal.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(refusal.RetryAfter/time.Second)))
+		}
 		return caddyhttp.Error(refusal.Status, refusal)
 	}
-	if err := hub.server.Upgrade(w, r, addr, refusal); err != nil {
-		h.log.Debug("handshake refused", zap.Error(err), zap.String("address", addr))
+	if err := hub.server.Upgrade(w, r, peer, refusal); err != nil {
+		h.log.Debug("handshake refused", zap.Error(err), zap.String("address", peer.Addr))
 	}
 	return nil
-}
-
-// isHandshake reports whether a request asks for a WebSocket (RFC 6455, section
-// 4.1); whether it does so correctly is told when it is accepted.
-func isHandshake(r *http.Request) bool {
-	return r.Method == http.MethodGet && r.ProtoMajor == 1 &&
-		hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
-}
-
-func offersSubprotocol(r *http.Request) bool {
-	return hasToken(r.Header, "Sec-WebSocket-Protocol", socket.Subprotocol)
-}
-
-// hasToken reports whether a header's comma-separated values contain a token.
-func hasToken(h http.Header, name, token string) bool {
-	for _, v := range h.Values(name) {
-		for t := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.TrimSpace(t), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// clientAddr is the client's address behind the proxies that the server trusts.
-func clientAddr(r *http.Request) string {
-	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok && ip != "" {
-		return ip
-	}
-	return r.RemoteAddr
 }
 
 func orDefault[T comparable](v, def T) T {
@@ -317,6 +304,8 @@ func orDefault[T comparable](v, def T) T {
 func (h *Handler) options() caddyfile.Block {
 	return caddyfile.Block{
 		"hub":              caddyfile.String(&h.Hub),
+		"identity":         caddyfile.String(&h.Identity),
+		"expires":          caddyfile.String(&h.Expires),
 		"origins":          caddyfile.Strings(&h.Origins),
 		"sessions":         {Want: "newest [by <field>] | many [<count>]", Read: h.readSessions},
 		"ping_interval":    optional(&h.PingInterval, caddyfile.Duration),
@@ -360,6 +349,8 @@ func (h *Handler) readSessions(d *caddyconf.Dispenser) error {
 //
 //	presence [<matcher>] {
 //		hub              <name>
+//		identity         <placeholder>
+//		expires          <placeholder>
 //		origins          <host or origin...>
 //		sessions         newest [by <field>] | many [<count>]
 //		ping_interval    <duration>

@@ -26,7 +26,7 @@ func benchHub(b *testing.B, n int) *presence.Hub {
 	hub.Configure(presence.Settings{Store: store, Sessions: presence.Sessions{Max: 1}, Log: zap.NewNop()})
 	for i := range n {
 		c := new(sink)
-		hub.Attach(c)
+		hub.Attach(c, "")
 		hub.Receive(c, fmt.Appendf(nil, `{"action":"open","id":%d,"type":"driver","name":"User Name","phone":"+861380000000"}`, i))
 	}
 	return hub
@@ -52,7 +52,7 @@ func BenchmarkPushToOne(b *testing.B) {
 func BenchmarkReceiveOpen(b *testing.B) {
 	hub := benchHub(b, 10_000)
 	c := new(sink)
-	hub.Attach(c)
+	hub.Attach(c, "")
 	frame := []byte(`{"action":"open","id":7,"type":"driver","name":"User Name","phone":"+861380000000","ref":1}`)
 	b.ReportAllocs()
 	for b.Loop() {

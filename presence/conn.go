@@ -25,8 +25,9 @@ type Conn interface {
 // has one as a field and leaves it alone.
 type Attachment struct {
 	// Static after Hub.Attach.
-	conn Conn
-	num  uint64
+	conn     Conn
+	num      uint64
+	identity UserID // the only id that may be opened, or empty
 
 	// Atomic: read by pushes and sweeps, written under mu.
 	member atomic.Pointer[Member] // who the connection is; nil unless open or opening

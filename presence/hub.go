@@ -85,10 +85,11 @@ func (h *Hub) Configure(s Settings) {
 	}
 }
 
-// Attach takes a connection in. It is not open yet: that takes an open frame.
-func (h *Hub) Attach(c Conn) {
+// Attach takes a connection in. It is not open yet: that takes an open frame,
+// which can name only the identity, or leave its id out, if there is one.
+func (h *Hub) Attach(c Conn, identity UserID) {
 	a := c.Attachment()
-	a.conn, a.num = c, h.lastNum.Add(1)
+	a.conn, a.num, a.identity = c, h.lastNum.Add(1), identity
 	h.stats.connections.Add(1)
 	s := h.shard(a.num)
 	s.mu.Lock()

@@ -113,7 +113,7 @@ func newFixture(t *testing.T, change ...func(*presence.Settings)) *fixture {
 
 func (f *fixture) attach() *conn {
 	c := new(conn)
-	f.hub.Attach(c)
+	f.hub.Attach(c, "")
 	return c
 }
 

@@ -34,13 +34,12 @@ type openRequest struct {
 const MaxBeat = time.Hour
 
 // readOpen takes an open frame apart. Its errors are *FrameError with
-// ErrorBadOpen.
-func readOpen(f *Frame) (openRequest, error) {
+// ErrorBadOpen, or ErrorIdentityMismatch if it does not name the identity.
+func readOpen(f *Frame, identity UserID) (openRequest, error) {
 	req := openRequest{beat: -1}
-	rawID, _ := f.field("id")
-	id, err := ParseUserID(rawID)
+	id, err := readID(f, identity)
 	if err != nil {
-		return req, frameErrorf(ErrorBadOpen, "%v", err)
+		return req, err
 	}
 	typ, err := f.plain("type")
 	if err != nil {
@@ -62,6 +61,25 @@ func readOpen(f *Frame) (openRequest, error) {
 	}
 	req.member = &Member{ID: id, Type: typ, JSON: data}
 	return req, nil
+}
+
+// readID returns the id that an open frame names. If there is an identity, it is
+// added to a frame that leaves its id out.
+func readID(f *Frame, identity UserID) (UserID, error) {
+	raw, given := f.field("id")
+	if !given && identity != "" {
+		text, _ := json.Marshal(string(identity)) // a string always can be
+		f.fields = append(f.fields, field{"id", text})
+		return identity, nil
+	}
+	id, err := ParseUserID(raw)
+	switch {
+	case err != nil:
+		return "", frameErrorf(ErrorBadOpen, "%v", err)
+	case identity != "" && id != identity:
+		return "", frameErrorf(ErrorIdentityMismatch, "this connection can be open for its own identity only")
+	}
+	return id, nil
 }
 
 // memberJSON joins the fields that belong to the member.

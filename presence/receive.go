@@ -61,7 +61,7 @@ func (h *Hub) carryOut(c Conn, f *Frame) (string, error) {
 }
 
 func (h *Hub) open(a *Attachment, f *Frame) (string, error) {
-	req, err := readOpen(f)
+	req, err := readOpen(f, a.identity)
 	if err != nil {
 		return "", err
 	}

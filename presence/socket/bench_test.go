@@ -30,7 +30,7 @@ func benchServer(b *testing.B) (*presence.Hub, func() net.Conn) {
 	limits := socket.Limits{MaxMessage: 64 << 10, MaxQueue: 256 << 10, Log: zap.NewNop()}
 	server := socket.NewServer(hub, limits)
 	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = server.Upgrade(w, r, "", server.Admit(""))
+		_ = server.Upgrade(w, r, socket.Peer{}, server.Admit(""))
 	})}
 	go func() { _ = web.Serve(l) }()
 	b.Cleanup(func() {

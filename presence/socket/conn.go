@@ -35,6 +35,8 @@ type Conn struct {
 	beats     atomic.Bool   // it says ping itself
 	answering atomic.Bool   // it has answered a protocol ping
 
+	expires atomic.Int64 // when the identity does, in Unix milliseconds; 0: never
+
 	// Owned by the sweep.
 	pinged   bool
 	pingedAt ticks

@@ -30,6 +30,10 @@ type fixture struct {
 	store  presence.Store
 	server *socket.Server
 	dial   func() (net.Conn, error)
+
+	// Of connections that are made from then on.
+	identity presence.UserID
+	expires  time.Time
 }
 
 func defaults() socket.Limits {
@@ -75,7 +79,7 @@ func serve(t *testing.T, l net.Listener, dial func() (net.Conn, error), change [
 			http.Error(w, refusal.Reason, refusal.Status)
 			return
 		}
-		_ = f.server.Upgrade(w, r, addr, refusal)
+		_ = f.server.Upgrade(w, r, socket.Peer{Addr: addr, Identity: f.identity, Expires: f.expires}, refusal)
 	})}
 	go func() { _ = web.Serve(l) }()
 	t.Cleanup(func() {

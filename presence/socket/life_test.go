@@ -194,3 +194,35 @@ func TestConfigure(t *testing.T) {
 		within(t, began, 20*time.Second)
 	})
 }
+
+func TestExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := inMemory(t)
+		f.expires = time.Now().Add(20 * time.Second)
+		began := time.Now()
+		c := f.online(7)
+		c.wantClosed(presence.CloseIDExpired)
+		within(t, began, 20*time.Second)
+		f.eventually("the user lingers", func() bool { return f.state("7") == "lingering" })
+	})
+}
+
+func TestIdentity(t *testing.T) {
+	f := overTCP(t)
+	f.identity = "ann"
+	c := f.client()
+	c.send(open("bob"))
+	if got := c.next(); code(t, got) != "identity_mismatch" {
+		t.Errorf("as somebody else: %s", got)
+	}
+	c.send(`{"action":"open","type":"driver","ref":1}`)
+	c.next()
+	users, err := f.store.Lookup(t.Context(), "default", []presence.UserID{"ann", "bob"})
+	if err != nil || len(users) != 1 || string(users[0].Member.JSON) != `{"type":"driver","id":"ann"}` {
+		t.Errorf("without an id: %+v, %v", users, err)
+	}
+	c.send(open("ann"))
+	if got := c.next(); !strings.Contains(got, `"ok":true`) {
+		t.Errorf("as oneself: %s", got)
+	}
+}

@@ -65,14 +65,30 @@ func (s *Server) Admit(addr string) *Refusal {
 	return s.places.take(addr, s.Limits())
 }
 
+// Peer is who makes a connection.
+type Peer struct {
+	// Addr is the client's address, as the limits count it.
+	Addr string
+
+	// Identity is the only id that may be opened; empty: any.
+	Identity presence.UserID
+
+	// Expires is when the identity does; the connection is then closed with
+	// 4202. Zero: never.
+	Expires time.Time
+}
+
 // Upgrade makes the request a connection of the hub, and returns while another
 // goroutine reads from it. If refusal is not nil, the connection is closed with
 // its code right after the handshake. A handshake that is not valid has been
 // answered when the error is returned.
-func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, addr string, refusal *Refusal) error {
-	c := &Conn{server: s, addr: addr, began: now()}
+func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refusal *Refusal) error {
+	c := &Conn{server: s, addr: peer.Addr, began: now()}
 	if refusal == nil {
 		c.place = placeUnopened
+	}
+	if !peer.Expires.IsZero() {
+		c.expires.Store(peer.Expires.UnixMilli())
 	}
 	c.limits = &s.limits
 	c.lastRead.Store(uint32(c.began))
@@ -90,7 +106,7 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, addr string, re
 	if s.draining && refusal == nil {
 		refusal = stopping // since Admit
 	}
-	s.hub.Attach(c)
+	s.hub.Attach(c, peer.Identity)
 	if refusal != nil {
 		c.Close(refusal.Code, refusal.Reason)
 	}

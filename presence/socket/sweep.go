@@ -51,6 +51,10 @@ func (c *Conn) judge(t ticks, l *Limits) {
 		c.end(presence.CloseNotOpened, "no open frame in time", presence.CauseLost)
 		return
 	}
+	if at := c.expires.Load(); at != 0 && time.Now().UnixMilli() >= at {
+		c.end(presence.CloseIDExpired, "the identity has expired", presence.CauseExpired)
+		return
+	}
 	if idle := c.idleTimeout(l); idle > 0 && t.since(ticks(c.lastData.Load())) >= idle {
 		c.end(presence.CloseNoLife, "no message from the app", presence.CauseTimeout)
 		return
