@@ -31,11 +31,14 @@ func init() {
 	caddy.RegisterModule(MemoryStore{})
 	caddy.RegisterModule(RedisStore{})
 	caddy.RegisterModule(Handler{})
+	caddy.RegisterModule(ClientHandler{})
 	caddy.RegisterModule(AdminAPI{})
 	httpcaddyfile.RegisterGlobalOption("presence", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("presence", parseHandler)
+	httpcaddyfile.RegisterHandlerDirective("presence_client", parseClientHandler)
 	// After all that authenticates, before all that responds.
 	httpcaddyfile.RegisterDirectiveOrder("presence", httpcaddyfile.Before, "handle")
+	httpcaddyfile.RegisterDirectiveOrder("presence_client", httpcaddyfile.Before, "handle")
 }
 
 const (

@@ -79,6 +79,14 @@ func (tab *Tab) Do(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
+// Call calls a method of the DevTools protocol for the page.
+func (tab *Tab) Call(method string, params any) {
+	tab.t.Helper()
+	tab.Do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		return target.Call(ctx, method, params, nil)
+	}))
+}
+
 // Eval returns what a JavaScript expression is, as JSON; promises are awaited.
 func (tab *Tab) Eval(expression string) string {
 	tab.t.Helper()

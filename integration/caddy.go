@@ -25,6 +25,7 @@ type Caddy struct {
 
 	t      testing.TB
 	cmd    *exec.Cmd
+	file   string // the Caddyfile it was started with
 	env    []string
 	log    *logBuffer
 	exited chan struct{} // closed when the process has ended
@@ -77,15 +78,8 @@ func CleanUp() {
 func Start(t testing.TB, caddyfile string, env ...string) *Caddy {
 	t.Helper()
 	c := prepare(t, env)
-	c.run(caddyfile)
-	c.await(func() error {
-		res, err := http.Get(c.Admin + "/config/")
-		if err != nil {
-			return err
-		}
-		return res.Body.Close()
-	})
-	c.start = c.usage()
+	c.file = caddyfile
+	c.run()
 	t.Cleanup(func() {
 		c.checkLeaks()
 		c.Stop()
@@ -117,24 +111,39 @@ func prepare(t testing.TB, env []string) *Caddy {
 	site, admin, home := FreeAddr(t), FreeAddr(t), t.TempDir()
 	return &Caddy{
 		URL: "http://" + site, Admin: "http://" + admin, t: t, log: new(logBuffer),
-		exited: make(chan struct{}),
 		env: append(append(os.Environ(), "SITE=http://"+site, "CADDY_ADMIN="+admin,
 			"HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home), env...),
 	}
 }
 
-func (c *Caddy) run(caddyfile string) {
+// run starts the process, and waits until it serves.
+func (c *Caddy) run() {
 	c.t.Helper()
-	c.cmd = exec.Command(Program(c.t), "run", "--config", caddyfile, "--adapter", "caddyfile")
+	c.exited = make(chan struct{})
+	c.cmd = exec.Command(Program(c.t), "run", "--config", c.file, "--adapter", "caddyfile")
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = c.env, c.log, c.log
 	c.cmd.Dir = Root()
 	if err := c.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	go func() {
-		_ = c.cmd.Wait()
-		close(c.exited)
-	}()
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(c.cmd, c.exited)
+	c.await(func() error {
+		res, err := http.Get(c.Admin + "/config/")
+		if err != nil {
+			return err
+		}
+		return res.Body.Close()
+	})
+	c.start = c.usage()
+}
+
+// Restart starts the process again after Stop or Kill, at the same addresses.
+func (c *Caddy) Restart() {
+	c.t.Helper()
+	c.run()
 }
 
 // Root is the root of the source tree.

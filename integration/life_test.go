@@ -209,7 +209,7 @@ func TestCommands(t *testing.T) {
 		return string(out)
 	}
 	modules := caddy("list-modules")
-	for _, id := range []string{"presence", "http.handlers.presence", "admin.api.presence", "presence.stores.memory", "presence.stores.redis"} {
+	for _, id := range []string{"presence", "http.handlers.presence", "http.handlers.presence_client", "admin.api.presence", "presence.stores.memory", "presence.stores.redis"} {
 		if !strings.Contains(modules, id+"\n") {
 			t.Errorf("module %s is not listed", id)
 		}

@@ -23,7 +23,7 @@ func TestQuickstart(t *testing.T) {
 func quickstart(t *testing.T, browser *Browser, c *Caddy) {
 	ann, bob := browser.Open(t, c.URL+"/"), browser.Open(t, c.URL+"/")
 	for n, tab := range []*Tab{ann, bob} {
-		tab.Eval(fmt.Sprintf("(id.value = 'user%d', document.getElementById('name').value = 'Name %d', id.oninput(), go.click())", n, n))
+		tab.Eval(fmt.Sprintf("(id.value = 'user%d', document.getElementById('name').value = 'Name %d', id.dispatchEvent(new Event('input')), go.click())", n, n))
 		tab.Expect("state.dataset.state", `"online"`)
 	}
 	for _, tab := range []*Tab{ann, bob} {

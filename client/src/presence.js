@@ -82,6 +82,7 @@ export function connect(url, options) {
   }
 
   function become(next, info) {
+    if (state === next) return;
     if (state === 'online') emit('offline', info);
     state = next;
     emit('state', next, info);
@@ -243,7 +244,7 @@ export function connect(url, options) {
   let heard; // when any frame came last
   let asked = 0; // when what has not been answered yet was asked: a ping, a handshake; or 0
   let doubted; // that ping is the second, because the first one's timer was late
-  let late = false; // the timer came late: timers are throttled
+  let late = false; // the timer has come late since the page woke: timers may be throttled
 
   /**
    * How long nothing may have been sent, or heard, until a ping is due. Timers
@@ -273,7 +274,7 @@ export function connect(url, options) {
   }
 
   function pulsed(due) {
-    late = Date.now() - due > timeout / 2;
+    late ||= Date.now() - due > timeout / 2;
     check();
   }
 
@@ -295,6 +296,7 @@ export function connect(url, options) {
 
   // `offline` may be wrong, so it asks as the others do, and does not close.
   function react({ type, persisted }) {
+    late = false;
     if (type === 'pagehide') hide();
     else if (type !== 'pageshow') wake(type);
     else if (persisted) {

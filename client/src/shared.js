@@ -19,10 +19,15 @@ const randomId = () => Math.random().toString(36).slice(2);
 
 const failure = (error) => Object.assign(new Error(error.message), error);
 
+const ownFailure = (code) => failure({ name: 'PresenceError', code, message: code });
+
 /** What of an error survives the way to another tab. */
 const portable = ({ name, code, message, retryAfter, closeCode }) => ({ name, code, message, retryAfter, closeCode });
 
-const refused = (code) => Promise.reject(failure({ name: 'PresenceError', code, message: code }));
+function alone(url, options) {
+  const presence = connectAlone(url, options);
+  return Object.assign(Object.create(presence), { leads: true, close: () => presence.close() });
+}
 
 /**
  * Keeps a member online, with one connection for all tabs.
@@ -32,7 +37,7 @@ const refused = (code) => Promise.reject(failure({ name: 'PresenceError', code, 
 export function connect(url, options) {
   const locks = globalThis.navigator?.locks;
   // Without them (an old browser, a page without TLS, Node) each has its own connection.
-  if (!locks || !globalThis.BroadcastChannel) return connectAlone(url, options);
+  if (!locks || !globalThis.BroadcastChannel) return alone(url, options);
 
   const name = `presence:${options.name ?? (typeof url === 'string' ? url : '')}`;
   const me = randomId();
@@ -88,15 +93,15 @@ export function connect(url, options) {
     state(message) {
       follow(message.from);
       conn = message.conn;
+      extra = message.extra;
       become(message.state, message.info);
     },
     bye({ from }) {
-      if (leader === from) leader = undefined;
+      if (leader === from) follow(undefined);
     },
     push: ({ data }) => emit('push', data),
     error: ({ error }) => emit('error', failure(error)),
     call(message) {
-      if (message.method === 'update') extra = { ...extra, ...message.args[0] };
       if (message.to === me && leader === me) carryOut(message);
     },
     result({ to, number, error, value }) {
@@ -108,14 +113,15 @@ export function connect(url, options) {
 
   const heed = (message) => reactions[message.type](message);
 
-  const standing = (info) => ({ type: 'state', from: me, state, conn, info });
+  const standing = (info) => ({ type: 'state', from: me, state, conn, extra, info });
 
   /** Another tab leads now. What the one before was asked may have been done or not. */
   function follow(tab) {
     if (leader === tab) return;
     leader = tab;
+    if (!tab) return;
     for (const call of calls.values()) {
-      if (call.posted) call.settle(failure({ name: 'PresenceError', code: 'disconnected', message: 'disconnected' }));
+      if (call.posted) call.settle(ownFailure('disconnected'));
       else post(call);
     }
   }
@@ -128,6 +134,7 @@ export function connect(url, options) {
   }
 
   function lead() {
+    if (!candidacy) return undefined; // paused meanwhile
     // Who was replaced must not come back because a tab was closed.
     if (STOPPED.test(state)) tell(standing());
     else start();
@@ -170,10 +177,7 @@ export function connect(url, options) {
         if (error) reject(error);
         else resolve(value);
       };
-      const expiry = setTimeout(
-        () => settle(failure({ name: 'PresenceError', code: 'timeout', message: 'timeout' })),
-        patience + PATIENCE,
-      );
+      const expiry = setTimeout(() => settle(ownFailure('timeout')), patience + PATIENCE);
       const message = { type: 'call', from: me, number, method, args };
       const waiting = { message, settle, posted: false };
       calls.set(number, waiting);
@@ -195,17 +199,19 @@ export function connect(url, options) {
     }
   }
 
-  function perform(method, args) {
-    if (core) return core[method](...args);
-    if (method === 'open') return start();
-    return refused('closed');
+  async function perform(method, args) {
+    if (!core && method === 'open') return start();
+    if (!core) throw ownFailure('closed');
+    const value = await core[method](...args);
+    if (method === 'update') tell({ ...standing(), extra: { ...extra, ...args[0] } });
+    return value;
   }
 
   const { timeout = 10_000, queueTimeout = 30_000 } = options;
 
-  function send(action, fields, wish = {}) {
-    if (STOPPED.test(state)) return refused('closed');
-    if (wish.queue === false && state !== 'online') return refused('offline');
+  async function send(action, fields, wish = {}) {
+    if (STOPPED.test(state)) throw ownFailure('closed');
+    if (wish.queue === false && state !== 'online') throw ownFailure('offline');
     const queued = typeof wish.queue === 'number' ? wish.queue : queueTimeout;
     return call('send', [action, fields, wish], (wish.timeout ?? timeout) + queued);
   }
@@ -215,28 +221,29 @@ export function connect(url, options) {
   function join() {
     joined = true;
     become('connecting');
-    listen();
-    stand();
-    channel.postMessage({ type: 'who' });
+    heedPage('add');
+    resume();
   }
 
-  function listen() {
+  function resume() {
+    if (channel) return;
     channel = new BroadcastChannel(name);
     channel.onmessage = (event) => heed(event.data);
-    heedPage('add');
+    channel.postMessage({ type: 'who' });
+    stand();
   }
 
   /** A page that is frozen, cached or gone cannot lead, and must not keep others from it. */
   function pause() {
-    step(3001);
-    conn = undefined;
-    become('waiting', { code: 3001, reason: 'page hidden' });
+    if (!channel) return;
+    part(3001);
+    if (!STOPPED.test(state)) become('waiting', { code: 3001, reason: 'page hidden' });
   }
 
-  function resume() {
-    if (candidacy) return;
-    stand();
-    channel.postMessage({ type: 'who' });
+  function part(code) {
+    step(code);
+    channel?.close();
+    channel = leader = conn = undefined;
   }
 
   const react = ({ type, persisted }) => {
@@ -253,14 +260,9 @@ export function connect(url, options) {
     if (!joined) return;
     joined = false;
     heedPage('remove');
-    step(code);
-    channel.close();
-    channel = undefined;
-    leader = conn = undefined;
+    part(code);
     become('closed', { code, reason: '' });
-    for (const waiting of calls.values()) {
-      waiting.settle(failure({ name: 'PresenceError', code: 'closed', message: 'closed' }));
-    }
+    for (const waiting of calls.values()) waiting.settle(ownFailure('closed'));
   }
 
   /** Leaves; the last tab takes the user offline at once, others take over from this one. */
