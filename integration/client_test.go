@@ -16,7 +16,7 @@ import (
 // Beats are two a second, so that what takes a minute takes a second and a half.
 const clientSite = `{
 	presence {
-		grace 2s
+		grace 10s
 	}
 }
 {$SITE}

@@ -82,6 +82,9 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		h.wire.early = append([]byte(nil), early...)
 	}
 	h.wire.Conn, h.wire.raw = conn, rawConn(conn)
+	if canPark {
+		h.wire.parking.raw = pollable(conn)
+	}
 	return h.wire, bufio.NewReadWriter(
 		bufio.NewReaderSize(h.wire, readBuffer),
 		bufio.NewWriterSize(h.wire, writeBuffer),

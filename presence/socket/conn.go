@@ -3,6 +3,7 @@ package socket
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,8 @@ type Conn struct {
 	ws     *websocket.Conn
 	addr   string // of the client, as the limits count it
 	began  ticks
+
+	parked atomic.Bool // there is no reader; see park
 
 	// Owned by the reader.
 	rate  rate
@@ -62,16 +65,30 @@ func (c *Conn) end(code presence.CloseCode, reason string, cause presence.Cause)
 		return
 	}
 	c.code.Store(uint32(code))
-	_ = c.wire.SetReadDeadline(time.Now().Add(closeWait))
+	c.endBy(time.Now().Add(closeWait))
+	c.unpark(false)
 }
 
-// read gives each message to the hub until the connection ends.
-func (c *Conn) read() {
-	defer c.finish()
+// read gives each message to the hub until the connection ends, or is parked.
+func (c *Conn) read(fresh bool) {
+	c.fresh = fresh
+	parked := false
+	defer func() {
+		if !parked {
+			c.finish(recover())
+		}
+	}()
 	for {
 		// Without a context that can be cancelled the library sets no timers.
 		typ, r, err := c.ws.Reader(context.Background())
-		if err != nil || !c.message(typ, r) {
+		switch {
+		case err != nil && errors.Is(err, errNoMore):
+			// Set before: once it is parked, another reader may be at work.
+			if parked = true; c.park() {
+				return
+			}
+			parked = false
+		case err != nil || !c.message(typ, r):
 			c.readEnded(err)
 			return
 		}
@@ -158,14 +175,15 @@ func (c *Conn) readEnded(err error) {
 }
 
 // finish ends the connection, whatever ended it, and takes it out of presence.
-func (c *Conn) finish() {
-	if p := recover(); p != nil {
+func (c *Conn) finish(panicked any) {
+	if panicked != nil {
 		c.server.Limits().Log.Error("a frame was not handled: please report this",
-			zap.Any("panic", p), zap.Stack("stack"))
+			zap.Any("panic", panicked), zap.Stack("stack"))
 		c.end(presence.CloseInternalError, "", presence.CauseLost)
 	}
 	c.readEnded(nil)
 	c.lingerClose()
 	_ = c.ws.CloseNow()
+	c.leavePoller()
 	c.server.detach(c, presence.CloseCode(c.code.Load()), *c.cause.Load())
 }

@@ -3,6 +3,7 @@ package socket_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +54,21 @@ func overTCP(t *testing.T, change ...func(*socket.Limits)) *fixture {
 		t.Fatal(err)
 	}
 	return serve(t, l, func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }, change)
+}
+
+// overTLS is overTCP with TLS, where all writes go through the queue.
+func overTLS(t *testing.T, change ...func(*socket.Limits)) *fixture {
+	t.Helper()
+	certified := httptest.NewUnstartedServer(nil)
+	certified.StartTLS() // for its certificate
+	certified.Close()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certified.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, l, func() (net.Conn, error) {
+		return tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	}, change)
 }
 
 func inMemory(t *testing.T, change ...func(*socket.Limits)) *fixture {

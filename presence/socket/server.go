@@ -110,7 +110,7 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refu
 	if refusal != nil {
 		c.Close(refusal.Code, refusal.Reason)
 	}
-	go c.read()
+	go c.read(false)
 	return nil
 }
 
@@ -179,7 +179,9 @@ func (s *Server) Shutdown() {
 		close(s.stop)
 	}
 	s.hub.Range(func(c presence.Conn) bool {
-		_ = c.(*Conn).wire.Close()
+		conn := c.(*Conn)
+		_ = conn.wire.Close()
+		conn.unpark(false)
 		return true
 	})
 	s.awaitEmpty()

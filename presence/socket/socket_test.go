@@ -14,15 +14,21 @@ import (
 	"github.com/coder/websocket"
 )
 
-// both runs a test over TCP, where a write can be tried, and in memory, where
-// all writes go through the queue.
-func both(t *testing.T, test func(t *testing.T, f *fixture), change ...func(*socket.Limits)) {
+// everywhere runs a test over TCP, where a write can be tried, with parked
+// readers and with such that wait; over TLS; and in memory, where all writes go
+// through the queue.
+func everywhere(t *testing.T, test func(t *testing.T, f *fixture), change ...func(*socket.Limits)) {
 	t.Run("tcp", func(t *testing.T) { test(t, overTCP(t, change...)) })
+	t.Run("tcp, waiting", func(t *testing.T) {
+		socket.WithoutParking(t)
+		test(t, overTCP(t, change...))
+	})
+	t.Run("tls", func(t *testing.T) { test(t, overTLS(t, change...)) })
 	t.Run("memory", func(t *testing.T) { test(t, inMemory(t, change...)) })
 }
 
 func TestMessages(t *testing.T) {
-	both(t, func(t *testing.T, f *fixture) {
+	everywhere(t, func(t *testing.T, f *fixture) {
 		c := f.client()
 		c.send("ping")
 		c.want("pong")
@@ -54,7 +60,7 @@ func TestEarlyFrame(t *testing.T) {
 }
 
 func TestFragments(t *testing.T) {
-	both(t, func(t *testing.T, f *fixture) {
+	everywhere(t, func(t *testing.T, f *fixture) {
 		c, _ := f.rawClient("")
 		c.write(frame(part, "pi")...)
 		c.write(frame(ping, "between")...)
@@ -110,7 +116,7 @@ func TestCloseCodes(t *testing.T) {
 		"long control frame": {frame(ping, strings.Repeat("x", 126)), presence.CloseProtocolError},
 	} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, f *fixture) {
+			everywhere(t, func(t *testing.T, f *fixture) {
 				other := f.online(8)
 				c, _ := f.rawClient("")
 				c.write(frame(text, open(7))...)
@@ -239,7 +245,7 @@ func TestDrain(t *testing.T) {
 // TestSlowReader sees that a client that does not read loses messages itself,
 // delays nobody, and gets the rest whole and in order.
 func TestSlowReader(t *testing.T) {
-	both(t, func(t *testing.T, f *fixture) {
+	everywhere(t, func(t *testing.T, f *fixture) {
 		slow, _ := f.rawClient("", frame(text, open("slow"))...)
 		_, _, _ = slow.read()
 		fine := f.online("fine")
@@ -280,7 +286,7 @@ func TestSlowReader(t *testing.T) {
 // TestInterleaving pushes to clients that send pings and fragments meanwhile:
 // each gets every message whole, once, and in order.
 func TestInterleaving(t *testing.T) {
-	both(t, func(t *testing.T, f *fixture) {
+	everywhere(t, func(t *testing.T, f *fixture) {
 		const clients, messages = 8, 200
 		var wg sync.WaitGroup
 		for n := range clients {

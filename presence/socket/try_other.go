@@ -14,3 +14,7 @@ func rawConn(net.Conn) syscall.RawConn { return nil }
 func tryWrite(syscall.RawConn, []byte) (int, error) {
 	return 0, errors.ErrUnsupported
 }
+
+func tryRead(syscall.RawConn, []byte) (int, error) {
+	return 0, errors.ErrUnsupported
+}

@@ -22,7 +22,14 @@ type wire struct {
 	limits *atomic.Pointer[Limits]
 
 	// Owned by the reader.
-	early []byte // what the client sent behind the handshake
+	early    []byte // what the client sent behind the handshake
+	position position
+	fresh    bool // TLS: the poller has seen bytes come
+
+	parking parking
+
+	deadline sync.Mutex // guards the field below, and the read deadline that goes with it
+	closeAt  time.Time  // when to give up a peer that does not answer a close frame
 
 	lastRead atomic.Uint32 // ticks of the last bytes that came in
 
@@ -34,18 +41,35 @@ type wire struct {
 
 const opClose = 0x8
 
-// Read gives the library what came early, then what comes.
+// Read gives the library what came early, then what comes. Where no message has
+// begun, the reader of a connection that can be parked does not wait.
 func (w *wire) Read(p []byte) (int, error) {
 	if len(w.early) > 0 {
 		n := copy(p, w.early)
-		w.early = w.early[n:]
+		if w.early = w.early[n:]; len(w.early) == 0 {
+			w.early = nil
+		}
+		w.position.advance(p[:n])
 		return n, nil
 	}
-	n, err := w.Conn.Read(p)
+	read := w.Conn.Read
+	if w.parking.raw != nil && w.position.atRest() && !w.isClosing() {
+		read = w.readNow
+	}
+	n, err := read(p)
 	if n > 0 {
+		w.position.advance(p[:n])
 		w.lastRead.Store(uint32(now()))
 	}
 	return n, err
+}
+
+// endBy gives the reader a time limit, because a close frame was sent.
+func (w *wire) endBy(t time.Time) {
+	w.deadline.Lock()
+	defer w.deadline.Unlock()
+	w.closeAt = t
+	_ = w.Conn.SetReadDeadline(t)
 }
 
 // Write takes a control frame from the library, whole. It is not blocking: what
@@ -187,9 +211,8 @@ func (w *wire) lingerClose() {
 	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok && !waiting {
 		_ = half.CloseWrite()
 	}
-	if w.Conn.SetReadDeadline(time.Now().Add(closeWait)) == nil {
-		_, _ = io.Copy(io.Discard, w.Conn)
-	}
+	w.endBy(time.Now().Add(closeWait))
+	_, _ = io.Copy(io.Discard, w.Conn)
 }
 
 // flush writes what waits until nothing does, then ends.
@@ -227,5 +250,5 @@ func (w *wire) drop(q *queue) {
 	for i := range batch {
 		batch[i].settle(false)
 	}
-	_ = w.Conn.SetReadDeadline(time.Now())
+	w.endBy(time.Now())
 }

@@ -1,0 +1,11 @@
+package socket
+
+import "testing"
+
+// WithoutParking makes readers wait in Read during a test, which must not run
+// beside others.
+func WithoutParking(t *testing.T) {
+	before := canPark
+	canPark = false
+	t.Cleanup(func() { canPark = before })
+}
