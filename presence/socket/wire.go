@@ -25,6 +25,7 @@ type wire struct {
 	early    []byte // what the client sent behind the handshake
 	position position
 	fresh    bool // TLS: the poller has seen bytes come
+	drained  bool // the last read got less than it asked for: there was no more
 
 	parking parking
 
@@ -54,9 +55,14 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	read := w.Conn.Read
 	if w.parking.raw != nil && w.position.atRest() && !w.isClosing() {
+		if w.drained {
+			w.drained = false
+			return 0, errNoMore // the poller tells if it is not so
+		}
 		read = w.readNow
 	}
 	n, err := read(p)
+	w.drained = err == nil && n < len(p)
 	if n > 0 {
 		w.position.advance(p[:n])
 		w.lastRead.Store(uint32(now()))
