@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -285,10 +287,24 @@ type Delivery struct {
 }
 
 func (d *Delivery) deliver(conns []Conn, m *Message) {
+	defer d.report.release()
+	const share = 512 // below it, another goroutine costs more than it saves
+	workers := min(runtime.GOMAXPROCS(0), len(conns)/share)
+	if workers < 2 {
+		d.deliverSome(conns, m)
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { d.deliverSome(conns[len(conns)*w/workers:len(conns)*(w+1)/workers], m) })
+	}
+	wg.Wait()
+}
+
+func (d *Delivery) deliverSome(conns []Conn, m *Message) {
 	for _, c := range conns {
 		d.hub.stats.delivered(d.report.deliver(c, m))
 	}
-	d.report.release()
 }
 
 // Result waits until the message was handed to all connections, or the push's

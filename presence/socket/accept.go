@@ -82,6 +82,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		h.wire.early = append([]byte(nil), early...)
 	}
 	h.wire.Conn, h.wire.raw = conn, rawConn(conn)
+	tune(conn)
 	if canPark {
 		h.wire.parking.raw = pollable(conn)
 	}

@@ -148,9 +148,9 @@ var errQueued = errors.New("queued")
 // because the library owns it. w.mu must be held.
 func (w *wire) putLocked(frame []byte, m *presence.Message, control bool) error {
 	n := 0
-	if w.q == nil && w.raw != nil {
+	if w.q == nil {
 		var err error
-		if n, err = tryWrite(w.raw, frame); err != nil {
+		if n, err = w.writeNow(frame); err != nil {
 			w.closing = true // half a frame may be out; the reader will notice too
 			return err
 		}
@@ -171,6 +171,29 @@ func (w *wire) putLocked(frame []byte, m *presence.Message, control bool) error 
 		return nil
 	}
 	return errQueued
+}
+
+// directTLS is the largest frame that is written over TLS without a detour: when
+// the kernel says that it takes bytes, it takes that many.
+const directTLS = 4 << 10
+
+// writeNow writes what the network takes without waiting.
+func (w *wire) writeNow(frame []byte) (int, error) {
+	if w.raw != nil {
+		return tryWrite(w.raw, frame)
+	}
+	if w.parking.raw == nil || len(frame) > directTLS {
+		return 0, nil
+	}
+	ready := false
+	err := w.parking.raw.Write(func(fd uintptr) bool {
+		ready = writable(fd)
+		return true
+	})
+	if err != nil || !ready {
+		return 0, err
+	}
+	return w.Conn.Write(frame)
 }
 
 // fullSince returns since when the queue has been too full for a message, and
