@@ -12,7 +12,7 @@ require (
 	go.uber.org/zap v1.28.0
 )
 
-require golang.org/x/sys v0.48.0 // indirect
+require golang.org/x/sys v0.48.0
 
 require (
 	cel.dev/cel-go v0.32.0 // indirect

@@ -264,8 +264,9 @@ func (h *Handler) Cleanup() error {
 	return err
 }
 
-// ServeHTTP upgrades a WebSocket handshake and returns at once; the connection
-// lives on without the request. Its access-log line is written at its beginning.
+// ServeHTTP upgrades a WebSocket handshake. Over HTTP/1.1 it returns at once, and
+// the connection lives on without the request: its access-log line is written at
+// its beginning. Over HTTP/2 and HTTP/3 it returns when the connection has ended.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !isHandshake(r) {
 		return next.ServeHTTP(w, r)
@@ -286,6 +287,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		return caddyhttp.Error(refusal.Status, refusal)
 	}
+	defer liftIdleTimeout(r)()
 	if err := hub.server.Upgrade(w, r, peer, refusal); err != nil {
 		h.log.Debug("handshake refused", zap.Error(err), zap.String("address", peer.Addr))
 	}

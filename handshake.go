@@ -61,10 +61,24 @@ func parseTime(text string) (time.Time, error) {
 }
 
 // isHandshake reports whether a request asks for a WebSocket (RFC 6455, section
-// 4.1); whether it does so correctly is told when it is accepted.
+// 4.1, RFC 8441, RFC 9220); whether it does so correctly is told when it is
+// accepted.
 func isHandshake(r *http.Request) bool {
+	if socket.IsExtendedConnect(r) {
+		return true
+	}
 	return r.Method == http.MethodGet && r.ProtoMajor == 1 &&
 		hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
+}
+
+// liftIdleTimeout lets a stream of HTTP/2 or HTTP/3 be quiet for longer than
+// Caddy waits for the body of a request; the function it returns undoes that.
+func liftIdleTimeout(r *http.Request) func() {
+	const forEver = 100 * 365 * 24 * time.Hour
+	if reader, _ := caddyhttp.IdleTimeoutsFromContext(r.Context()); reader != nil && socket.IsExtendedConnect(r) {
+		return reader.Override(forEver, 0)
+	}
+	return func() {}
 }
 
 func offersSubprotocol(r *http.Request) bool {

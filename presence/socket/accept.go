@@ -28,15 +28,20 @@ const (
 	writeBuffer = 144
 )
 
-// accept upgrades a request. The request's own buffers and everything above the
-// network connection can be collected once the handler has returned.
+// accept upgrades a request. Over HTTP/1.1 the request's own buffers, and
+// everything above the network connection, can be collected once the handler has
+// returned.
 func (c *Conn) accept(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+	var over http.ResponseWriter = &hijacker{ResponseWriter: w, wire: &c.wire}
+	if IsExtendedConnect(r) {
+		s := newStream(w, r)
+		over, r = &streamWriter{ResponseWriter: w, stream: s, wire: &c.wire}, s.upgradeRequest()
+	} else if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
 		w.Header().Set("Connection", "close") // or net/http would wait for the body
 		http.Error(w, ErrUpgradeBody.Error(), http.StatusBadRequest)
 		return ErrUpgradeBody
 	}
-	ws, err := websocket.Accept(&hijacker{ResponseWriter: w, wire: &c.wire}, r, &websocket.AcceptOptions{
+	ws, err := websocket.Accept(over, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // the handler has checked the origin by its own rules
 		OnPongReceived:     func(context.Context, []byte) { c.answering.Store(true) },
@@ -86,8 +91,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if canPark {
 		h.wire.parking.raw = pollable(conn)
 	}
-	return h.wire, bufio.NewReadWriter(
-		bufio.NewReaderSize(h.wire, readBuffer),
-		bufio.NewWriterSize(h.wire, writeBuffer),
-	), nil
+	return h.wire, h.wire.buffers(), nil
+}
+
+// buffers are what the library reads and writes through.
+func (w *wire) buffers() *bufio.ReadWriter {
+	return bufio.NewReadWriter(bufio.NewReaderSize(w, readBuffer), bufio.NewWriterSize(w, writeBuffer))
 }

@@ -9,6 +9,7 @@ import (
 // queue holds what the network did not take, in order. It is guarded by the mu
 // of its wire.
 type queue struct {
+	done  chan struct{} // closed by the flusher when it ends
 	items []item
 	bytes int // of items, and of the batch being written
 

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -78,10 +79,12 @@ type Peer struct {
 	Expires time.Time
 }
 
-// Upgrade makes the request a connection of the hub, and returns while another
-// goroutine reads from it. If refusal is not nil, the connection is closed with
-// its code right after the handshake. A handshake that is not valid has been
-// answered when the error is returned.
+// Upgrade makes the request a connection of the hub. Over HTTP/1.1 it returns
+// while another goroutine reads from the connection; over HTTP/2 and HTTP/3,
+// where the stream ends with the handler, it returns when the connection has
+// ended. If refusal is not nil, the connection is closed with its code right
+// after the handshake. A handshake that is not valid has been answered when the
+// error is returned.
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refusal *Refusal) error {
 	c := &Conn{server: s, addr: peer.Addr, began: now()}
 	if refusal == nil {
@@ -93,24 +96,36 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refu
 	c.limits = &s.limits
 	c.lastRead.Store(uint32(c.began))
 	c.lastData.Store(uint32(c.began))
-	if err := c.accept(w, r); err != nil {
+	err := c.accept(w, r)
+	if err == nil {
+		err = s.attach(c, peer.Identity, refusal)
+	}
+	if err != nil {
 		s.places.leave(c)
 		return err
 	}
+	if IsExtendedConnect(r) {
+		c.read(false)
+	} else {
+		go c.read(false)
+	}
+	return nil
+}
+
+// attach takes an accepted connection in, unless the server has shut down since.
+func (s *Server) attach(c *Conn, identity presence.UserID, refusal *Refusal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shut {
-		s.places.leave(c)
-		return c.wire.Close()
+		return errors.Join(stopping, c.wire.abort())
 	}
 	if s.draining && refusal == nil {
 		refusal = stopping // since Admit
 	}
-	s.hub.Attach(c, peer.Identity)
+	s.hub.Attach(c, identity)
 	if refusal != nil {
 		c.Close(refusal.Code, refusal.Reason)
 	}
-	go c.read(false)
 	return nil
 }
 
@@ -180,7 +195,7 @@ func (s *Server) Shutdown() {
 	}
 	s.hub.Range(func(c presence.Conn) bool {
 		conn := c.(*Conn)
-		_ = conn.wire.Close()
+		_ = conn.wire.abort()
 		conn.unpark(false)
 		return true
 	})

@@ -125,7 +125,16 @@ func TestCloseCodes(t *testing.T) {
 				go func() { _, _ = c.Conn.Write(test.frame) }()
 				c.wantClosed(test.code)
 				c.wantEnd()
-				f.eventually("the user lingers", func() bool { return f.state("7") == "lingering" })
+				state := ""
+				defer func() {
+					if t.Failed() {
+						t.Logf("user 7 is %q", state)
+					}
+				}()
+				f.eventually("the user lingers", func() bool {
+					state = f.state("7")
+					return state == "lingering"
+				})
 				other.send("ping")
 				other.want("pong")
 			})

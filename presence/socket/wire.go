@@ -163,7 +163,7 @@ func (w *wire) putLocked(frame []byte, m *presence.Message, control bool) error 
 		rest = append([]byte(nil), rest...)
 	}
 	if w.q == nil {
-		w.q = &queue{}
+		w.q = &queue{done: make(chan struct{})}
 		go w.flush(w.q)
 	}
 	w.q.add(rest, m)
@@ -214,9 +214,23 @@ func (w *wire) isClosing() bool {
 	return w.closing
 }
 
-// Close closes the network connection; the library calls it too. A flusher then
-// drops what still waits.
+// Close closes the network connection; the library calls it too, right after it
+// has answered a close frame. What waits behind other bytes, and that answer
+// above all, is given closeWait to go out.
 func (w *wire) Close() error {
+	w.mu.Lock()
+	q := w.q
+	graceful := q != nil && w.closing && !w.closed
+	w.mu.Unlock()
+	if graceful {
+		_ = w.Conn.SetWriteDeadline(time.Now().Add(closeWait))
+		<-q.done
+	}
+	return w.abort()
+}
+
+// abort closes the network connection at once. A flusher then drops what waits.
+func (w *wire) abort() error {
 	w.mu.Lock()
 	already := w.closed
 	w.closed = true
@@ -246,6 +260,7 @@ func (w *wire) lingerClose() {
 
 // flush writes what waits until nothing does, then ends.
 func (w *wire) flush(q *queue) {
+	defer close(q.done)
 	for {
 		w.mu.Lock()
 		batch := q.take()
