@@ -5,9 +5,9 @@
 SHELL := bash
 GO ?= go
 
-.PHONY: test lint deps unit integration bench
+.PHONY: test lint deps unit client integration bench
 
-test: deps lint unit integration
+test: deps lint unit client integration
 
 # Debian packages and npm packages, if they are missing.
 deps:
@@ -16,7 +16,7 @@ deps:
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
 	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
-	cd integration/testdata/php-client && npm ci --no-audit --no-fund --silent
+	for dir in client integration/testdata/php-client; do npm ci --no-audit --no-fund --silent --prefix $$dir || exit 1; done
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -27,6 +27,9 @@ lint:
 
 unit:
 	$(GO) test -race ./presence/... ./caddyfile .
+
+client:
+	cd client && npm run --silent types && npm test --silent
 
 integration:
 	$(GO) test -timeout 20m ./integration

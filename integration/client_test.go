@@ -28,8 +28,11 @@ presence /ws {
 	{$OPTION:rate_limit 100 100}
 }
 presence_client /presence.js
+presence_client /shared.js
 header /page* Content-Type text/html
 respond /page* "<!doctype html><title>page</title><script src=/presence.js></script>"
+header /tabs* Content-Type text/html
+respond /tabs* "<!doctype html><title>tabs</title><script src=/shared.js></script>"
 `
 
 // startClient opens a page and goes online there as ann. url is JavaScript.
@@ -312,4 +315,54 @@ func TestClientIsServed(t *testing.T) {
 			t.Errorf("%s again: status %d", path, res.StatusCode)
 		}
 	}
+}
+
+// TestClientShared has three tabs share a connection. When the tab that has it is
+// closed, another takes over within the grace time.
+func TestClientShared(t *testing.T) {
+	browser := StartBrowser(t)
+	c := StartText(t, clientSite)
+	var tabs []*Tab
+	for range 3 {
+		tab := browser.Open(t, c.URL+"/tabs")
+		tab.Eval(`(() => {
+			window.pushed = [];
+			window.p = Presence.connect(` + wsURL(c.URL) + `, {
+				member: { id: 'ann' }, heartbeat: 500, timeout: 500, beat: 500, minDelay: 100, maxDelay: 500,
+			});
+			p.on('push', d => pushed.push(d));
+		})()`)
+		tab.Expect("p.state", `"online"`)
+		tabs = append(tabs, tab)
+	}
+	c.ExpectState("ann", "online")
+	if n := c.connections(); n != 1 {
+		t.Errorf("three tabs have %d connections", n)
+	}
+	if r := c.Push(`{"to":{"ids":["ann"]},"text":"to all tabs"}`); r.Sent != 1 {
+		t.Errorf("a push: %+v", r)
+	}
+	for i, tab := range tabs {
+		tab.Expect("pushed", `["to all tabs"]`)
+		if got, want := tab.Eval("p.leads"), fmt.Sprint(i == 0); got != want {
+			t.Errorf("tab %d leads: %s, want %s", i, got, want)
+		}
+	}
+	tabs[0].Close()
+	tabs = tabs[1:]
+	Eventually(t, func() bool { return tabs[0].Eval("p.leads")+tabs[1].Eval("p.leads") != "falsefalse" },
+		func() string { return "no tab took the place of the first" })
+	for _, tab := range tabs {
+		tab.Expect("p.state", `"online"`)
+	}
+	c.ExpectState("ann", "online")
+	if r := c.Push(`{"to":{"ids":["ann"]},"text":"to those left"}`); r.Sent != 1 {
+		t.Errorf("a push: %+v", r)
+	}
+	for _, tab := range tabs {
+		tab.Expect("pushed[1]", `"to those left"`)
+	}
+	tabs[0].Eval("p.close(true)")
+	tabs[1].Expect("p.state", `"closed"`)
+	c.ExpectState("ann", "offline")
 }
