@@ -31,8 +31,8 @@ type Attachment struct {
 
 	// Atomic: read by pushes and sweeps, written under mu.
 	member atomic.Pointer[Member] // who the connection is; nil unless open or opening
-	open   atomic.Bool            // the store has it
 	beat   atomic.Int64           // as announced by the last open; see Beat
+	open   atomic.Bool            // the store has it
 	opened atomic.Bool            // was open at some time
 
 	// mu lets open, close, kick and detach of this connection follow one

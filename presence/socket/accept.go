@@ -21,7 +21,7 @@ var ErrUpgradeBody = errors.New("a WebSocket handshake has no body")
 const (
 	// readBuffer holds a frame's header and the usual small message; longer
 	// ones are read around it.
-	readBuffer = 256
+	readBuffer = 128
 
 	// writeBuffer must hold a whole control frame (RFC 6455, section 5.5: 125
 	// bytes of payload, and its header), so that it comes in one Write.
@@ -88,7 +88,11 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	h.wire.Conn, h.wire.raw = conn, rawConn(conn)
 	tune(conn)
-	if canPark {
+	switch {
+	case !canPark:
+	case h.wire.raw != nil:
+		h.wire.parking.raw = h.wire.raw
+	default:
 		h.wire.parking.raw = pollable(conn)
 	}
 	return h.wire, h.wire.buffers(), nil

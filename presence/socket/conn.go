@@ -24,7 +24,6 @@ type Conn struct {
 	// Static after the handshake.
 	server *Server
 	ws     *websocket.Conn
-	addr   string // of the client, as the limits count it
 	began  ticks
 
 	parked atomic.Bool // there is no reader; see park
@@ -32,6 +31,7 @@ type Conn struct {
 	// Owned by the reader.
 	rate  rate
 	place place
+	addr  string // of the client, as the limits count it; empty once it is open
 
 	// Atomic: written by the reader, read by the sweep.
 	lastData  atomic.Uint32 // ticks of the last message

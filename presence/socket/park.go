@@ -81,7 +81,7 @@ func (w *wire) readTLS(t *tls.Conn, p []byte) (int, error) {
 	// With a deadline that has passed, Read does not touch the network.
 	w.deadline.Lock()
 	defer w.deadline.Unlock()
-	if w.closeAt.IsZero() {
+	if !w.ending {
 		_ = t.SetReadDeadline(time.Unix(1, 0))
 		defer func() { _ = t.SetReadDeadline(time.Time{}) }()
 	}

@@ -123,6 +123,7 @@ func (s *Server) attach(c *Conn, identity presence.UserID, refusal *Refusal) err
 		refusal = stopping // since Admit
 	}
 	s.hub.Attach(c, identity)
+	connected.Add(1)
 	if refusal != nil {
 		c.Close(refusal.Code, refusal.Reason)
 	}
@@ -133,6 +134,7 @@ func (s *Server) attach(c *Conn, identity presence.UserID, refusal *Refusal) err
 func (s *Server) detach(c *Conn, code presence.CloseCode, cause presence.Cause) {
 	s.places.leave(c)
 	s.hub.Detach(c, cause)
+	connected.Add(-1)
 	s.hub.CountClosed(code)
 	s.Limits().Log.Debug("connection ended", zap.String("hub", s.hub.Name()),
 		zap.Uint16("code", uint16(code)), zap.String("cause", string(cause)),

@@ -30,7 +30,7 @@ type wire struct {
 	parking parking
 
 	deadline sync.Mutex // guards the field below, and the read deadline that goes with it
-	closeAt  time.Time  // when to give up a peer that does not answer a close frame
+	ending   bool       // there is one: for a peer that does not answer a close frame
 
 	lastRead atomic.Uint32 // ticks of the last bytes that came in
 
@@ -74,7 +74,7 @@ func (w *wire) Read(p []byte) (int, error) {
 func (w *wire) endBy(t time.Time) {
 	w.deadline.Lock()
 	defer w.deadline.Unlock()
-	w.closeAt = t
+	w.ending = true
 	_ = w.Conn.SetReadDeadline(t)
 }
 
