@@ -12,6 +12,10 @@ type Conn interface {
 	// Send hands over a message, after all that were handed over before.
 	Send(m *Message) Outcome
 
+	// SendBurst is Send for each message of a burst, in order; outcomes has
+	// place for as many.
+	SendBurst(b *Burst, outcomes []Outcome)
+
 	// Close begins to close the connection with a code. Only the first call
 	// counts. Whoever reads from the connection calls Hub.Detach in the end.
 	Close(code CloseCode, reason string)

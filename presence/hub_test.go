@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -23,11 +24,18 @@ type conn struct {
 	code   presence.CloseCode
 	answer presence.Outcome // what Send says
 	queued []*presence.Message
+	bursts []int         // how many messages came together
+	held   chan struct{} // if set, Send waits until it is closed
+	slow   time.Duration // how long Send takes
 }
 
 func (c *conn) Attachment() *presence.Attachment { return &c.attachment }
 
 func (c *conn) Send(m *presence.Message) presence.Outcome {
+	if c.held != nil {
+		<-c.held
+	}
+	time.Sleep(c.slow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.code != 0 {
@@ -40,6 +48,20 @@ func (c *conn) Send(m *presence.Message) presence.Outcome {
 		c.queued = append(c.queued, m)
 	}
 	return c.answer
+}
+
+func (c *conn) SendBurst(b *presence.Burst, outcomes []presence.Outcome) {
+	c.mu.Lock()
+	c.bursts = append(c.bursts, len(b.Messages))
+	c.mu.Unlock()
+	var frames []byte
+	for i, m := range b.Messages {
+		outcomes[i] = c.Send(m)
+		frames = append(frames, m.Frame()...)
+	}
+	if !bytes.Equal(frames, b.Frames()) {
+		panic("a burst's frames are not those of its messages")
+	}
 }
 
 // payload is the text of a message, out of its frame.

@@ -54,15 +54,16 @@ type Report struct {
 	sent    atomic.Int64
 	dropped atomic.Int64
 
-	// pending is the number of queued messages, and one more while deliveries
-	// are still being added; done is closed when it falls to 0.
+	// pending is how many connections have not been handed the message yet, and
+	// one more until it was given to all; done is closed when it falls to 0.
 	pending atomic.Int64
 	done    chan struct{}
 }
 
-func newReport() *Report {
+// newReport makes the report of a message to a number of connections.
+func newReport(conns int) *Report {
 	r := &Report{done: make(chan struct{})}
-	r.pending.Store(1)
+	r.pending.Store(int64(conns) + 1)
 	return r
 }
 
@@ -81,18 +82,10 @@ func (r *Report) release() {
 	}
 }
 
-// deliver hands the message to a connection and counts the outcome. The pending
-// count rises first: a queue may be flushed before Send returns.
-func (r *Report) deliver(c Conn, m *Message) Outcome {
-	r.pending.Add(1)
-	out := c.Send(m)
-	switch out {
-	case Queued:
-		return out
-	case Sent:
-		r.settle(true)
-	default:
-		r.settle(false)
+// record counts what a connection said of the message. One that is queued has
+// been settled already, or will be.
+func (r *Report) record(out Outcome) {
+	if out != Queued {
+		r.settle(out == Sent)
 	}
-	return out
 }

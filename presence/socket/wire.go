@@ -99,6 +99,11 @@ func (w *wire) Write(p []byte) (int, error) {
 func (w *wire) Send(m *presence.Message) presence.Outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.sendLocked(m)
+}
+
+// sendLocked is Send. w.mu must be held.
+func (w *wire) sendLocked(m *presence.Message) presence.Outcome {
 	if w.closing || w.closed {
 		return presence.Closed
 	}
@@ -113,6 +118,44 @@ func (w *wire) Send(m *presence.Message) presence.Outcome {
 	default:
 		return presence.Closed
 	}
+}
+
+// SendBurst implements presence.Conn for the connection around w.
+func (w *wire) SendBurst(b *presence.Burst, outcomes []presence.Outcome) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rest := b.Messages
+	if w.q == nil && !w.closing && !w.closed {
+		rest = w.burstLocked(b, outcomes)
+	}
+	for i, m := range rest {
+		outcomes[len(b.Messages)-len(rest)+i] = w.sendLocked(m)
+	}
+}
+
+// burstLocked writes what the network takes of a burst, and returns the messages
+// of which it took nothing. w.mu must be held.
+func (w *wire) burstLocked(b *presence.Burst, outcomes []presence.Outcome) []*presence.Message {
+	n, err := w.writeNow(b.Frames())
+	if err != nil {
+		w.closing = true // half a frame may be out; the reader will notice too
+	}
+	for i, m := range b.Messages {
+		size := len(m.Frame())
+		switch {
+		case n >= size:
+			outcomes[i] = presence.Sent
+		case n == 0:
+			return b.Messages[i:]
+		case err != nil:
+			outcomes[i] = presence.Closed
+		default:
+			w.queueLocked(m.Frame()[n:], m)
+			outcomes[i] = presence.Queued
+		}
+		n = max(n-size, 0)
+	}
+	return nil
 }
 
 // sendPing writes a protocol ping; the library's reader takes the pong.
@@ -162,15 +205,21 @@ func (w *wire) putLocked(frame []byte, m *presence.Message, control bool) error 
 	if control {
 		rest = append([]byte(nil), rest...)
 	}
+	w.queueLocked(rest, m)
+	if control {
+		return nil
+	}
+	return errQueued
+}
+
+// queueLocked leaves a frame, or what is left of it, to the flusher. w.mu must be
+// held.
+func (w *wire) queueLocked(rest []byte, m *presence.Message) {
 	if w.q == nil {
 		w.q = &queue{done: make(chan struct{})}
 		go w.flush(w.q)
 	}
 	w.q.add(rest, m)
-	if control {
-		return nil
-	}
-	return errQueued
 }
 
 // directTLS is the largest frame that is written over TLS without a detour: when
