@@ -12,23 +12,27 @@ type Burst struct {
 	// Messages, in their order. It must not be changed.
 	Messages []*Message
 
-	once   sync.Once
-	joined []byte
+	plain, deflated joined
 }
 
-// Frames returns the frames of all messages, joined. They must not be changed.
-func (b *Burst) Frames() []byte {
-	b.once.Do(func() {
-		size := 0
+type joined struct {
+	once   sync.Once
+	frames []byte
+}
+
+// Frames returns the frames of all messages, joined, each as Message.Frame says.
+// They must not be changed.
+func (b *Burst) Frames(deflate bool) []byte {
+	j := &b.plain
+	if deflate {
+		j = &b.deflated
+	}
+	j.once.Do(func() {
 		for _, m := range b.Messages {
-			size += len(m.Frame())
-		}
-		b.joined = make([]byte, 0, size)
-		for _, m := range b.Messages {
-			b.joined = append(b.joined, m.Frame()...)
+			j.frames = append(j.frames, m.Frame(deflate)...)
 		}
 	})
-	return b.joined
+	return j.frames
 }
 
 // parcel is a message with the connections that are to get it.

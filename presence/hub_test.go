@@ -57,23 +57,24 @@ func (c *conn) SendBurst(b *presence.Burst, outcomes []presence.Outcome) {
 	var frames []byte
 	for i, m := range b.Messages {
 		outcomes[i] = c.Send(m)
-		frames = append(frames, m.Frame()...)
+		frames = append(frames, m.Frame(false)...)
 	}
-	if !bytes.Equal(frames, b.Frames()) {
+	if !bytes.Equal(frames, b.Frames(false)) {
 		panic("a burst's frames are not those of its messages")
 	}
 }
 
 // payload is the text of a message, out of its frame.
-func payload(m *presence.Message) string {
-	f := m.Frame()
-	switch f[1] {
+func payload(m *presence.Message) string { return string(payloadOf(m.Frame(false))) }
+
+func payloadOf(frame []byte) []byte {
+	switch frame[1] {
 	case 126:
-		return string(f[4:])
+		return frame[4:]
 	case 127:
-		return string(f[10:])
+		return frame[10:]
 	}
-	return string(f[2:])
+	return frame[2:]
 }
 
 func (c *conn) Close(code presence.CloseCode, _ string) {

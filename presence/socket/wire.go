@@ -18,8 +18,9 @@ import (
 type wire struct {
 	// Static after the handshake.
 	net.Conn
-	raw    syscall.RawConn // nil where a write cannot be tried without blocking
-	limits *atomic.Pointer[Limits]
+	raw     syscall.RawConn // nil where a write cannot be tried without blocking
+	limits  *atomic.Pointer[Limits]
+	deflate bool // the client takes compressed messages
 
 	// Owned by the reader.
 	early    []byte // what the client sent behind the handshake
@@ -107,10 +108,10 @@ func (w *wire) sendLocked(m *presence.Message) presence.Outcome {
 	if w.closing || w.closed {
 		return presence.Closed
 	}
-	if w.q != nil && !w.q.fits(len(m.Frame()), w.limits.Load().MaxQueue) {
+	if w.q != nil && !w.q.fits(len(m.Frame(w.deflate)), w.limits.Load().MaxQueue) {
 		return presence.Full
 	}
-	switch err := w.putLocked(m.Frame(), m, false); {
+	switch err := w.putLocked(m.Frame(w.deflate), m, false); {
 	case err == nil:
 		return presence.Sent
 	case errors.Is(err, errQueued):
@@ -136,12 +137,12 @@ func (w *wire) SendBurst(b *presence.Burst, outcomes []presence.Outcome) {
 // burstLocked writes what the network takes of a burst, and returns the messages
 // of which it took nothing. w.mu must be held.
 func (w *wire) burstLocked(b *presence.Burst, outcomes []presence.Outcome) []*presence.Message {
-	n, err := w.writeNow(b.Frames())
+	n, err := w.writeNow(b.Frames(w.deflate))
 	if err != nil {
 		w.closing = true // half a frame may be out; the reader will notice too
 	}
 	for i, m := range b.Messages {
-		size := len(m.Frame())
+		size := len(m.Frame(w.deflate))
 		switch {
 		case n >= size:
 			outcomes[i] = presence.Sent
@@ -150,7 +151,7 @@ func (w *wire) burstLocked(b *presence.Burst, outcomes []presence.Outcome) []*pr
 		case err != nil:
 			outcomes[i] = presence.Closed
 		default:
-			w.queueLocked(m.Frame()[n:], m)
+			w.queueLocked(m.Frame(w.deflate)[n:], m)
 			outcomes[i] = presence.Queued
 		}
 		n = max(n-size, 0)
