@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -274,12 +275,19 @@ func (b *logBuffer) String() string {
 // FreeAddr returns a loopback address with a port that is free.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	// Below the ports that systems give to clients, of which tests have many.
+	const low, high, tries = 20_000, 32_000, 100
+	var err error
+	for range tries {
+		port := strconv.Itoa(low + rand.IntN(high-low))
+		var l net.Listener
+		if l, err = net.Listen("tcp", ":"+port); err == nil {
+			_ = l.Close()
+			return net.JoinHostPort("127.0.0.1", port)
+		}
 	}
-	defer l.Close()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	t.Fatal(err)
+	return ""
 }
 
 // Eventually waits until ok is true, or fails with what.
