@@ -75,7 +75,7 @@ func (s *Store) sweep() {
 		case <-tick.C:
 		}
 		s.claims.sweep(time.Now())
-		now := nowMilli()
+		now := uptime()
 		for _, h := range s.all() {
 			for i := range h.parts {
 				h.parts[i].expire(now)
@@ -153,7 +153,7 @@ func (s *Store) Lookup(ctx context.Context, hub string, ids []presence.UserID) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	h, now := s.hub(hub), nowMilli()
+	h, now := s.hub(hub), uptime()
 	users := make([]presence.User, 0, len(ids))
 	for _, id := range ids {
 		if u, ok := h.part(id).lookup(id, now); ok {
@@ -168,7 +168,7 @@ func (s *Store) Count(ctx context.Context, hub, typ string) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	h, now, n := s.hub(hub), nowMilli(), 0
+	h, now, n := s.hub(hub), uptime(), 0
 	for i := range h.parts {
 		n += h.parts[i].count(typ, now)
 	}
@@ -176,6 +176,12 @@ func (s *Store) Count(ctx context.Context, hub, typ string) (int, error) {
 }
 
 func nowMilli() int64 { return time.Now().UnixMilli() }
+
+var epoch = time.Now()
+
+// uptime is for time limits: the system's clock may be set, and nobody must be
+// offline for that.
+func uptime() int64 { return time.Since(epoch).Milliseconds() }
 
 // clock gives times that never repeat or go back, whatever the system's does.
 type clock struct {
