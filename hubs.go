@@ -125,6 +125,7 @@ func (h *liveHub) Destruct() error {
 		h.server.Close(presence.CloseGoingAway, "this hub is gone")
 	}
 	h.server.Shutdown()
+	h.Store().Leave(h.Name())
 	return nil
 }
 

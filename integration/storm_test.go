@@ -126,10 +126,8 @@ func (c *Caddy) expectMembers(want int) {
 	Eventually(c.t, func() bool { return c.connections() == want }, func() string {
 		return fmt.Sprintf("%d connections, want %d", c.connections(), want)
 	})
-	_, answer := c.Call(http.MethodGet, "/presence/count", "")
-	var count struct{ Count int }
-	if err := json.Unmarshal([]byte(answer), &count); err != nil || count.Count != want {
-		c.t.Fatalf("the count is %s, want %d", answer, want)
+	if n := c.memberCount(); n != want {
+		c.t.Fatalf("the count is %d, want %d", n, want)
 	}
 	seen := make(map[string]bool)
 	for cursor := ""; ; {
@@ -156,6 +154,17 @@ func (c *Caddy) expectMembers(want int) {
 	if len(seen) != want {
 		c.t.Errorf("%d members are listed, want %d", len(seen), want)
 	}
+}
+
+// memberCount is how many users are online or lingering, as the API counts them.
+func (c *Caddy) memberCount() int {
+	c.t.Helper()
+	status, answer := c.Call(http.MethodGet, "/presence/count", "")
+	var count struct{ Count int }
+	if err := json.Unmarshal([]byte(answer), &count); err != nil || status != http.StatusOK {
+		return -1
+	}
+	return count.Count
 }
 
 // memory is the resident memory of the process in bytes.

@@ -70,11 +70,7 @@ func (h *Hub) open(a *Attachment, f *Frame) (string, error) {
 		return "", err
 	}
 	// Outside of a.mu: two connections may displace each other at once.
-	for _, id := range res.Displaced {
-		if other := h.local(id); other != nil {
-			h.displace(other, res.At)
-		}
-	}
+	h.displaceAll(a, res)
 	if !res.Accepted {
 		h.displace(a, res.At+1)
 		return "", frameErrorf(ErrorSessionConflict, "a newer connection of this user is open")
@@ -94,7 +90,7 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	if a.doubt != "" && a.doubt != req.member.ID {
 		h.leave(a, CauseClient)
 	}
-	res, err := h.register(a, h.settings.Load().Store, req.member, req.device)
+	res, err := h.register(a, h.settings.Load().Store, req.member, 0)
 	if err != nil {
 		return res, err
 	}
@@ -111,15 +107,17 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	return res, nil
 }
 
-// register makes a connection its user's in a store. a.mu must be held.
-func (h *Hub) register(a *Attachment, store Store, m *Member, device string) (OpenResult, error) {
+// register makes a connection its user's in a store, since a time; 0: now. a.mu
+// must be held.
+func (h *Hub) register(a *Attachment, store Store, m *Member, at int64) (OpenResult, error) {
 	s := h.settings.Load()
 	req := OpenRequest{
 		Hub:    h.name,
 		Conn:   ConnID{Node: store.Node(), Num: a.num},
 		Member: m,
 		Max:    s.Sessions.Max,
-		Device: device,
+		At:     at,
+		Device: m.Device,
 	}
 	if s.Sessions.By != "" {
 		req.Seat = m.Field(s.Sessions.By)
@@ -142,6 +140,16 @@ func (h *Hub) register(a *Attachment, store Store, m *Member, device string) (Op
 	a.at, a.doubt = res.At, ""
 	a.open.Store(true)
 	return res, nil
+}
+
+// displaceAll ends the connections that lost their seat to a.
+func (h *Hub) displaceAll(a *Attachment, res OpenResult) {
+	for _, id := range res.Displaced {
+		// It may be a itself, in an earlier incarnation of this node.
+		if other := h.local(id); other != nil && other != a {
+			h.displace(other, res.At)
+		}
+	}
 }
 
 // displace ends a connection that lost its seat to one that opened at a time,

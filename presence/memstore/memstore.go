@@ -47,6 +47,15 @@ func New() *Store {
 // Node implements presence.Store.
 func (s *Store) Node() presence.NodeID { return s.node }
 
+// Owns implements presence.Store.
+func (s *Store) Owns(node presence.NodeID) bool { return node == s.node }
+
+// Join implements presence.Store: memory loses nothing.
+func (s *Store) Join(string, presence.Local) {}
+
+// Leave implements presence.Store.
+func (s *Store) Leave(string) {}
+
 // Check implements presence.Store: memory is always there.
 func (s *Store) Check(ctx context.Context) error { return ctx.Err() }
 

@@ -25,7 +25,6 @@ import (
 type Store struct {
 	// Static after New.
 	client  redis.UniversalClient
-	node    presence.NodeID
 	epoch   string // offered to partitions that have none
 	prefix  string
 	address string // for errors and logs, without password
@@ -34,15 +33,25 @@ type Store struct {
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup // the background work
 
-	clock  clock
-	outage outage
-	hubs   sync.Map // names of the hubs that were used → struct{}
+	clock    clock
+	outage   outage
+	identity identity
+	hubs     sync.Map // names of the hubs that were used → struct{}
+	locals   sync.Map // names of the hubs that are served here → presence.Local
+
+	// Owned by the goroutine that renews the lease, but for lease.wake and
+	// entropy.reset.
+	lease   lease
+	entropy entropy
 }
 
 // New makes a store. It does not connect yet: Check does, and every call.
 func New(cfg Config, log *zap.Logger) (*Store, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = defaultLease
 	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = defaultPrefix
@@ -60,14 +69,16 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{
 		client:  redis.NewUniversalClient(options),
-		node:    presence.NewNodeID(),
 		epoch:   string(presence.NewNodeID()),
 		prefix:  cfg.Prefix,
 		address: strings.Join(options.Addrs, " "),
 		timeout: cfg.Timeout,
 		cancel:  cancel,
 		outage:  outage{log: log},
+		lease:   lease{time: cfg.Lease, wake: make(chan struct{}, 1)},
 	}
+	s.identity.node = presence.NewNodeID()
+	s.stopped.Go(func() { s.live(ctx) })
 	s.stopped.Go(func() { s.sweep(ctx) })
 	if cfg.Mirror != "" {
 		s.mirror = newMirror(s, cfg.Mirror)
@@ -83,9 +94,6 @@ var silence = sync.OnceFunc(func() { redis.SetLogger(noLogger{}) })
 type noLogger struct{}
 
 func (noLogger) Printf(context.Context, string, ...any) {}
-
-// Node implements presence.Store.
-func (s *Store) Node() presence.NodeID { return s.node }
 
 // Check implements presence.Store. What trying again cannot cure, such as a
 // wrong password, does not wrap presence.ErrStoreUnavailable.
@@ -149,7 +157,7 @@ func (s *Store) Shutdown(ctx context.Context) error {
 	if s.mirror != nil {
 		err = s.mirror.flush(ctx)
 	}
-	return errors.Join(err, s.client.Close())
+	return errors.Join(err, s.leaveNodes(ctx), s.client.Close())
 }
 
 // Open implements presence.Store.
@@ -163,11 +171,11 @@ func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.Op
 	if req.At == 0 {
 		req.At = s.clock.next()
 	}
-	m := req.Member
-	p := partition(m.ID)
-	reply, err := s.run(ctx, openScript, s.keys(req.Hub, p), s.notAfter(),
-		string(s.node), s.epoch, req.Max,
-		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON))
+	reply, err := s.open(ctx, req)
+	if errors.Is(err, errFenced) {
+		req.Conn.Node = s.declaredDead(req.Conn.Node)
+		reply, err = s.open(ctx, req)
+	}
 	if err != nil {
 		return presence.OpenResult{}, s.result(ctx, "opening a member", err)
 	}
@@ -177,6 +185,13 @@ func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.Op
 		s.mirror.opened(req, res)
 	}
 	return res, err
+}
+
+func (s *Store) open(ctx context.Context, req presence.OpenRequest) ([]any, error) {
+	m := req.Member
+	return s.run(ctx, openScript, s.keys(req.Hub, partition(m.ID)), s.notAfter(),
+		string(req.Conn.Node), s.epoch, req.Max,
+		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON))
 }
 
 // readOpened reads what open.lua returns behind the time.

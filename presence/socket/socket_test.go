@@ -200,22 +200,22 @@ func TestPeerThatDoesNotAnswerClose(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
-	f := overTCP(t, func(l *socket.Limits) { l.MaxConnections = 3; l.MaxUnopened = 2 })
-	a, b := f.client(), f.client()
-	if _, res := f.rawClient(""); res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a third that is not open: status %d", res.StatusCode)
+	f := overTCP(t, func(l *socket.Limits) { l.MaxConnections = 3; l.MaxUnopened = 1 })
+	for n := 1; n <= 2; n++ {
+		c := f.client()
+		if _, res := f.rawClient(""); res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("a second that is not open: status %d", res.StatusCode)
+		}
+		c.send(open(n))
+		c.next()
+		// Its place is released just after the reply was sent.
+		f.eventually("there is room again", func() bool {
+			c, res := f.rawClient("")
+			_ = c.Close()
+			return res.StatusCode == http.StatusSwitchingProtocols
+		})
+		f.eventually("it is left alone", func() bool { return f.hub.Connections() == n })
 	}
-	a.send(open(1))
-	b.send(open(2))
-	a.next()
-	b.next()
-	// Which is released just after the reply was sent.
-	f.eventually("there is room again", func() bool {
-		c, res := f.rawClient("")
-		_ = c.Close()
-		return res.StatusCode == http.StatusSwitchingProtocols
-	})
-	f.eventually("two are left", func() bool { return f.hub.Connections() == 2 })
 	f.online(3)
 	if _, res := f.rawClient(""); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a fourth: status %d", res.StatusCode)

@@ -18,15 +18,16 @@ import (
 type wire struct {
 	// Static after the handshake.
 	net.Conn
-	raw     syscall.RawConn // nil where a write cannot be tried without blocking
-	limits  *atomic.Pointer[Limits]
-	deflate bool // the client takes compressed messages
+	raw    syscall.RawConn // nil where a write cannot be tried without blocking
+	limits *atomic.Pointer[Limits]
 
 	// Owned by the reader.
 	early    []byte // what the client sent behind the handshake
 	position position
 	fresh    bool // TLS: the poller has seen bytes come
 	drained  bool // the last read got less than it asked for: there was no more
+
+	deflate bool // the client takes compressed messages; static after the handshake
 
 	parking parking
 
