@@ -10,7 +10,8 @@ type Delivery struct {
 	hub    *Hub
 	result PushResult // before anything was delivered; all of it if report is nil
 	report *Report
-	conns  int // how many are to get the message
+	conns  int     // how many are to get the message
+	shares []share // of other nodes
 	until  time.Time
 	keep   func(PushResult) // remembers the result, or nil
 }
@@ -30,6 +31,11 @@ func (d *Delivery) Result(ctx context.Context) PushResult {
 	}
 	r.Sent, r.Dropped = int(d.report.sent.Load()), int(d.report.dropped.Load())
 	r.Unconfirmed += d.conns - r.Sent - r.Dropped
+	if len(d.shares) > 0 {
+		ctx, cancel := context.WithDeadline(ctx, d.until)
+		defer cancel()
+		collect(ctx, d.shares, &r)
+	}
 	if d.keep != nil {
 		d.keep(r)
 	}

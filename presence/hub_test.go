@@ -440,9 +440,9 @@ func TestKick(t *testing.T) {
 	f := newFixture(t, func(s *presence.Settings) { s.Sessions.Max = 3 })
 	a, b := f.open(`{"action":"open","id":7}`), f.open(`{"action":"open","id":7}`)
 	other := f.open(`{"action":"open","id":8}`)
-	found, elsewhere, err := f.hub.Kick(t.Context(), "7")
-	if found != 2 || elsewhere != 0 || err != nil {
-		t.Errorf("kicking: got %d, %d, %v", found, elsewhere, err)
+	ended, unconfirmed, err := f.hub.Kick(t.Context(), "7")
+	if ended != 2 || unconfirmed != 0 || err != nil {
+		t.Errorf("kicking: got %d, %d, %v", ended, unconfirmed, err)
 	}
 	if a.closed() != presence.CloseKicked || b.closed() != presence.CloseKicked || other.closed() != 0 {
 		t.Errorf("closed with %d, %d and %d", a.closed(), b.closed(), other.closed())

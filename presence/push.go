@@ -205,10 +205,13 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 	}
 	d := &Delivery{
 		hub:    h,
-		result: PushResult{ID: id, Matched: sel.matched, Unconfirmed: sel.elsewhere, Offline: sel.offline},
+		result: PushResult{ID: id, Matched: sel.matched, Offline: sel.offline},
 		report: newReport(len(sel.conns)),
 		conns:  len(sel.conns),
 		until:  time.Now().Add(p.wait()),
+	}
+	if d.shares, err = h.forward(p, &sel, d.until); err != nil {
+		return nil, err
 	}
 	m := NewMessage(p.text())
 	m.report = d.report

@@ -148,6 +148,8 @@ func (h *Hub) displaceAll(a *Attachment, res OpenResult) {
 		// It may be a itself, in an earlier incarnation of this node.
 		if other := h.local(id); other != nil && other != a {
 			h.displace(other, res.At)
+		} else if !h.Store().Owns(id.Node) {
+			h.ask(id.Node, request{Displace: &remoteDisplace{id, res.At}}, time.Now().Add(displaceTime))
 		}
 	}
 }
@@ -181,20 +183,40 @@ func (h *Hub) close(a *Attachment) error {
 	return nil
 }
 
-// Kick ends all connections of a user on this node and makes it offline. It
-// returns how many connections there were on all nodes, and how many of them
-// are on others.
-func (h *Hub) Kick(ctx context.Context, id UserID) (found, elsewhere int, err error) {
-	users, err := h.settings.Load().Store.Lookup(ctx, h.name, []UserID{id})
+// Kick ends all connections of a user, on all nodes, and makes it offline. It
+// returns how many were ended, and how many are on nodes that have not confirmed
+// it in time.
+func (h *Hub) Kick(ctx context.Context, id UserID) (kicked, unconfirmed int, err error) {
+	users, err := h.Store().Lookup(ctx, h.name, []UserID{id})
 	if err != nil || len(users) == 0 {
 		return 0, 0, err
 	}
+	var elsewhere []ConnID
 	for _, c := range users[0].Conns {
-		if !h.KickConn(c.ID) {
-			elsewhere++
+		if h.KickConn(c.ID) {
+			kicked++
+		} else if !h.Store().Owns(c.ID.Node) {
+			elsewhere = append(elsewhere, c.ID)
 		}
 	}
-	return len(users[0].Conns), elsewhere, nil
+	more, unconfirmed, gone := h.kickElsewhere(ctx, elsewhere)
+	for _, conn := range gone { // they died with their node
+		h.depart(h.Store(), []Departure{{User: id, Conn: conn, Cause: CauseKicked}})
+	}
+	return kicked + more + len(gone), unconfirmed, nil
+}
+
+// KickByID ends one connection, on whatever node it is. It returns how many were
+// ended, and how many are on a node that has not confirmed it in time.
+func (h *Hub) KickByID(ctx context.Context, id ConnID) (kicked, unconfirmed int) {
+	switch {
+	case h.KickConn(id):
+		return 1, 0
+	case h.Store().Owns(id.Node):
+		return 0, 0
+	}
+	kicked, unconfirmed, _ = h.kickElsewhere(ctx, []ConnID{id})
+	return kicked, unconfirmed
 }
 
 // KickConn ends one connection of this node, open or not, and takes it out of

@@ -41,6 +41,20 @@ type Store interface {
 	Join(hub string, local Local)
 	Leave(hub string)
 
+	// Peers returns the nodes that are alive, this one among them. A store that
+	// knows of no others returns none.
+	Peers(ctx context.Context) ([]Peer, error)
+
+	// Ask sends a request to a hub on another node, behind those that were sent
+	// before, and returns where its answer, or why there is none, will come. It
+	// does not wait; until says how long the request is worth sending. It
+	// reaches the hub at most once.
+	Ask(hub string, to NodeID, request []byte, until time.Time) <-chan Answer
+
+	// Ready reports why this node can, at the moment, not do its part among
+	// the others, or nil.
+	Ready() error
+
 	// Open registers a connection as its user's. See OpenRequest and OpenResult.
 	Open(ctx context.Context, req OpenRequest) (OpenResult, error)
 
@@ -87,6 +101,10 @@ type Local interface {
 	// Assert opens the open connections of those users again that fn names, and
 	// returns how many; it ends with the first error.
 	Assert(ctx context.Context, fn func(UserID) bool) (int, error)
+
+	// Asked carries out a request of another node, and calls answer once, now
+	// or later. Requests of one node are given in their order.
+	Asked(request []byte, answer func([]byte))
 }
 
 // OpenRequest says which connection opens, for whom, and what it may displace.

@@ -56,6 +56,19 @@ func (s *Store) Join(string, presence.Local) {}
 // Leave implements presence.Store.
 func (s *Store) Leave(string) {}
 
+// Peers implements presence.Store: there are none.
+func (s *Store) Peers(ctx context.Context) ([]presence.Peer, error) { return nil, ctx.Err() }
+
+// Ask implements presence.Store: there is nobody to ask.
+func (s *Store) Ask(string, presence.NodeID, []byte, time.Time) <-chan presence.Answer {
+	answer := make(chan presence.Answer, 1)
+	answer <- presence.Answer{Err: presence.ErrNodeGone}
+	return answer
+}
+
+// Ready implements presence.Store.
+func (s *Store) Ready() error { return nil }
+
 // Check implements presence.Store: memory is always there.
 func (s *Store) Check(ctx context.Context) error { return ctx.Err() }
 

@@ -115,6 +115,9 @@ func (s *Store) live(ctx context.Context) {
 func (s *Store) renewLease(ctx context.Context) ([]presence.NodeID, error) {
 	node := s.Node()
 	first := node != s.lease.renewed
+	if err := s.keepInbox(ctx, first); err != nil {
+		return nil, err
+	}
 	// After an outage all leases have lapsed: let the others renew theirs first.
 	mayClaim := !first && time.Since(s.lease.at) < s.lease.time
 	reply, err := s.runGlobal(ctx, beatScript, []string{s.global("nodes"), s.global("dead"), s.global("info")},
@@ -130,6 +133,7 @@ func (s *Store) renewLease(ctx context.Context) ([]presence.NodeID, error) {
 		s.entropy.reset()
 	}
 	s.lease.renewed, s.lease.at = node, time.Now()
+	s.renewedAt.Store(s.lease.at.UnixMilli())
 	claimed := make([]presence.NodeID, 0, len(reply))
 	for _, v := range reply {
 		text, _ := v.(string)
@@ -170,21 +174,16 @@ func (s *Store) runGlobal(ctx context.Context, script *redis.Script, keys []stri
 	return reply, s.result(ctx, "renewing the lease", err)
 }
 
-// nodeInfo is what a node says of itself.
-type nodeInfo struct {
-	Host        string    `json:"host"`
-	PID         int       `json:"pid"`
-	Started     time.Time `json:"started"`
-	Connections int       `json:"connections"`
-}
-
 // self is what this node says of itself, as JSON.
 func (s *Store) self() string {
 	host, _ := os.Hostname()
-	info := nodeInfo{Host: host, PID: os.Getpid(), Started: processStart}
+	info := presence.NodeInfo{Host: host, PID: os.Getpid(), Started: processStart}
 	s.eachLocal(func(_ string, local presence.Local) {
 		local.EachOpen(func(presence.UserID, uint64) { info.Connections++ })
 	})
+	if err := s.Ready(); err != nil {
+		info.Trouble = err.Error()
+	}
 	b, _ := json.Marshal(info) // plain values
 	return string(b)
 }
@@ -204,6 +203,9 @@ func (s *Store) reap(ctx context.Context, dead presence.NodeID) {
 			n, err = s.reapPartition(ctx, hub, p, dead)
 			removed += n
 		}
+	}
+	if err == nil {
+		err = s.client.Del(ctx, s.inboxKey(dead)).Err()
 	}
 	if err == nil {
 		err = s.claim(ctx, dead, 0)
@@ -297,6 +299,7 @@ func (s *Store) leaveNodes(ctx context.Context) error {
 	pipe := s.client.Pipeline()
 	pipe.ZRem(ctx, s.global("nodes"), string(s.Node()))
 	pipe.HDel(ctx, s.global("info"), string(s.Node()))
+	pipe.Del(ctx, s.inboxKey(s.Node()))
 	_, err := pipe.Exec(ctx)
 	return s.result(ctx, "giving the lease up", err)
 }

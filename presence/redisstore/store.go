@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,8 +42,12 @@ type Store struct {
 
 	// Owned by the goroutine that renews the lease, but for lease.wake and
 	// entropy.reset.
-	lease   lease
-	entropy entropy
+	lease     lease
+	renewedAt atomic.Int64 // the lease, in Unix milliseconds
+	entropy   entropy
+
+	outbound *outbound
+	inbox    inbox
 }
 
 // New makes a store. It does not connect yet: Check does, and every call.
@@ -68,17 +73,26 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	silence()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{
-		client:  redis.NewUniversalClient(options),
-		epoch:   string(presence.NewNodeID()),
-		prefix:  cfg.Prefix,
-		address: strings.Join(options.Addrs, " "),
-		timeout: cfg.Timeout,
-		cancel:  cancel,
-		outage:  outage{log: log},
-		lease:   lease{time: cfg.Lease, wake: make(chan struct{}, 1)},
+		client:   redis.NewUniversalClient(options),
+		epoch:    string(presence.NewNodeID()),
+		prefix:   cfg.Prefix,
+		address:  strings.Join(options.Addrs, " "),
+		timeout:  cfg.Timeout,
+		cancel:   cancel,
+		outage:   outage{log: log},
+		outbound: newOutbound(),
+		lease:    lease{time: cfg.Lease, wake: make(chan struct{}, 1)},
 	}
 	s.identity.node = presence.NewNodeID()
+	inboxOptions := *options
+	inboxOptions.PoolSize, inboxOptions.ReadTimeout = 2, cfg.Timeout+2*inboxBlock
+	s.inbox.client = redis.NewUniversalClient(&inboxOptions)
+	s.inbox.seen = make(map[presence.NodeID]uint64)
+	s.inbox.heard.Store(time.Now().UnixMilli())
+	s.renewedAt.Store(time.Now().UnixMilli())
 	s.stopped.Go(func() { s.live(ctx) })
+	s.stopped.Go(func() { s.read(ctx) })
+	s.stopped.Go(func() { s.write(ctx) })
 	s.stopped.Go(func() { s.sweep(ctx) })
 	if cfg.Mirror != "" {
 		s.mirror = newMirror(s, cfg.Mirror)
@@ -152,12 +166,13 @@ func (s *Store) checkSchema(ctx context.Context) error {
 // Shutdown implements presence.Store.
 func (s *Store) Shutdown(ctx context.Context) error {
 	s.cancel()
+	inboxErr := s.inbox.client.Close() // a context does not end its read
 	s.stopped.Wait()
 	var err error
 	if s.mirror != nil {
 		err = s.mirror.flush(ctx)
 	}
-	return errors.Join(err, s.leaveNodes(ctx), s.client.Close())
+	return errors.Join(err, inboxErr, s.leaveNodes(ctx), s.client.Close())
 }
 
 // Open implements presence.Store.
