@@ -1,6 +1,7 @@
 # make test     installs what the tests need, and runs all of them
 # make lint     what costs little: format, vet, staticcheck, caddy fmt
-# make bench    the benchmarks of docs/benchmarks.md
+# make bench    compares with other servers, in less than ten minutes, and writes
+#               docs/benchmarks.md
 
 SHELL := bash
 GO ?= go
@@ -26,7 +27,7 @@ lint:
 	for file in examples/*/Caddyfile; do $(GO) run ./cmd/caddy fmt --diff $$file >/dev/null || { echo "$$file is not formatted"; exit 1; }; done
 
 unit:
-	$(GO) test -race ./presence/... ./caddyfile .
+	$(GO) test -race ./presence/... ./caddyfile ./bench/... .
 
 client:
 	cd client && npm run --silent types && npm test --silent
@@ -35,4 +36,4 @@ integration:
 	$(GO) test -timeout 20m ./integration
 
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./presence/...
+	$(GO) run ./bench/run
