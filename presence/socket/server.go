@@ -105,9 +105,9 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refu
 		return err
 	}
 	if IsExtendedConnect(r) {
-		c.read(false)
+		c.read(event{})
 	} else {
-		go c.read(false)
+		go c.read(event{})
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (s *Server) Shutdown() {
 	s.hub.Range(func(c presence.Conn) bool {
 		conn := c.(*Conn)
 		_ = conn.wire.abort()
-		conn.unpark(false)
+		conn.unpark(event{})
 		return true
 	})
 	s.awaitEmpty()

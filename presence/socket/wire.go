@@ -25,6 +25,7 @@ type wire struct {
 	early    []byte // what the client sent behind the handshake
 	position position
 	fresh    bool // TLS: the poller has seen bytes come
+	hungUp   bool // the poller has seen the end, which is behind the bytes
 	drained  bool // the last read got less than it asked for: there was no more
 
 	deflate bool // the client takes compressed messages; static after the handshake
@@ -64,7 +65,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		read = w.readNow
 	}
 	n, err := read(p)
-	w.drained = err == nil && n < len(p)
+	w.drained = err == nil && n < len(p) && !w.hungUp
 	if n > 0 {
 		w.position.advance(p[:n])
 		w.lastRead.Store(uint32(now()))
