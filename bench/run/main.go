@@ -116,6 +116,12 @@ func measure(ctx context.Context, o options) (*measurement, error) {
 	if err := rounds(ctx, dir, ready, o, m); err != nil {
 		return nil, err
 	}
+	if o.docs != "" && ready[0].name == ours {
+		log.Print("profiles")
+		if m.Profiles, err = profiles(ctx, dir, o); err != nil {
+			return nil, err
+		}
+	}
 	m.Machine.LoadAfter, m.Took = load(), time.Since(began)
 	return m, nil
 }

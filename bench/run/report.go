@@ -59,6 +59,7 @@ func report(m *measurement) string {
 	others(&b, m)
 	b.WriteString("\n### Targets\n\n")
 	verdicts(&b, m)
+	profileTable(&b, m)
 	return b.String()
 }
 

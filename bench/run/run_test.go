@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/xml"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -180,5 +181,20 @@ func TestPeersHaveOurVersions(t *testing.T) {
 	}
 	if strings.Contains(read("../peers/ws/package-lock.json"), `"resolved"`) {
 		t.Error("the lock file of bench/peers/ws names a registry")
+	}
+}
+
+func TestReadProfile(t *testing.T) {
+	shares := readProfile(`File: caddy
+Showing nodes accounting for 1.37s, 100% of 1.37s total
+      flat  flat%   sum%        cum   cum%
+     0.55s 40.15% 41.61%      0.55s 40.15%  internal/runtime/syscall/linux.Syscall6
+         0     0% 41.61%      0.44s 32.12%  github.com/x/y/presence.handOut
+         0     0% 41.61%      0.44s 32.12%  github.com/x/y/presence.handOut.func1
+     0.01s  0.73% 42.34%      0.17s 12.41%  net/http.(*response).finishRequest
+`)
+	got := fmt.Sprintf("%d: %.4f %.4f %.4f", len(shares), shares[parts[0].title], shares[parts[1].title], shares["answering an HTTP request"])
+	if want := "3: 0.4015 0.3212 0.1241"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }

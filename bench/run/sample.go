@@ -16,8 +16,9 @@ type measurement struct {
 	ScenarioTime time.Duration
 	Idle         time.Duration
 	Samples      samples
-	LeftOut      []string // servers that cannot run here, and why
-	Others       float64  // cores that other processes used meanwhile
+	LeftOut      []string                      // servers that cannot run here, and why
+	Profiles     map[string]map[string]float64 // by scenario, then part
+	Others       float64                       // cores that other processes used meanwhile
 }
 
 // samples has the figures of each round, by server, and by scenario and field.
