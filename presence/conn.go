@@ -28,6 +28,7 @@ type Attachment struct {
 	conn     Conn
 	num      uint64
 	identity UserID // the only id that may be opened, or empty
+	origin   *Origin
 
 	// Atomic: read by pushes and sweeps, written under mu.
 	member atomic.Pointer[Member] // who the connection is; nil unless open or opening
@@ -43,6 +44,10 @@ type Attachment struct {
 	doubt  UserID // an open of this user timed out: the store may have it
 	sealed bool   // the connection is ending: no open any more
 }
+
+// SetOrigin keeps what actions and events need of the handshake. It must be
+// called before Hub.Attach, or not at all.
+func (a *Attachment) SetOrigin(o *Origin) { a.origin = o }
 
 // Member returns who the connection is, or nil if it is not open.
 func (a *Attachment) Member() *Member {
