@@ -3,6 +3,7 @@ package caddypresence
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -94,9 +95,12 @@ type Handler struct {
 	// that has sent a compressed message. Default: false.
 	Compression bool `json:"compression,omitempty"`
 
+	ActionOptions
+
 	app     *App
 	store   *liveStore
 	route   *route
+	actions *dispatcher
 	origins originRules
 	log     *zap.Logger
 }
@@ -158,6 +162,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("loading the presence app: %w", err)
 	}
 	h.app = app.(*App)
+	if h.actions, err = h.ActionOptions.provision(ctx, h.log); err != nil {
+		return err
+	}
 	r := &route{
 		name: h.Hub, generation: h.app.id, options: options, drain: h.app.drain(),
 		settings: h.settings(), limits: h.limits(),
@@ -178,7 +185,7 @@ func (h *Handler) check() error {
 	if !hubName.MatchString(h.Hub) {
 		return fmt.Errorf("hub %q: a name has 1 to 64 letters, digits, _ or -", h.Hub)
 	}
-	if err := h.Sessions.check(); err != nil {
+	if err := errors.Join(h.Sessions.check(), h.ActionOptions.check()); err != nil {
 		return err
 	}
 	if h.MaxQueue != 0 && h.MaxQueue < presence.MaxPushSize {
@@ -221,13 +228,22 @@ func (h *Handler) settings() presence.Settings {
 	if h.Sessions.Mode == "many" {
 		sessions.Max = orDefault(h.Sessions.Max, defaultSessions)
 	}
-	return presence.Settings{
-		Store:     h.app.store.Store,
-		Sessions:  sessions,
-		Grace:     h.app.grace(),
-		StopGrace: max(h.app.drain(), presence.StopGraceAtLeast),
-		Log:       h.log,
+	s := presence.Settings{
+		Store:         h.app.store.Store,
+		Sessions:      sessions,
+		Grace:         h.app.grace(),
+		StopGrace:     max(h.app.drain(), presence.StopGraceAtLeast),
+		ActionTimeout: durationOr(h.ActionTimeout, defaultActionTimeout),
+		MaxActions:    defaultMaxActions,
+		Log:           h.log,
 	}
+	if h.MaxActions != nil {
+		s.MaxActions = *h.MaxActions
+	}
+	if h.actions != nil {
+		s.Actions = h.actions
+	}
+	return s
 }
 
 func (h *Handler) limits() socket.Limits {
@@ -263,6 +279,9 @@ func (h *Handler) Cleanup() error {
 	var err error
 	if h.route != nil {
 		err = h.route.leave()
+	}
+	if h.actions != nil {
+		h.actions.retire()
 	}
 	if h.store != nil {
 		err = errors.Join(err, h.store.release())
@@ -310,7 +329,7 @@ func orDefault[T comparable](v, def T) T {
 
 // options are the options of the directive.
 func (h *Handler) options() caddyfile.Block {
-	return caddyfile.Block{
+	block := caddyfile.Block{
 		"hub":              caddyfile.String(&h.Hub),
 		"identity":         caddyfile.String(&h.Identity),
 		"expires":          caddyfile.String(&h.Expires),
@@ -331,6 +350,8 @@ func (h *Handler) options() caddyfile.Block {
 			return caddyfile.Ints(0, 1<<20, &l.Rate, &l.Burst)
 		}),
 	}
+	maps.Copy(block, h.ActionOptions.options())
+	return block
 }
 
 func (h *Handler) readSessions(d *caddyconf.Dispenser) error {
@@ -372,6 +393,9 @@ func (h *Handler) readSessions(d *caddyconf.Dispenser) error {
 //		max_unopened     <count>
 //		rate_limit       <per second> <burst>
 //		compression      [on|off]
+//		action <name...> { <handlers> }
+//		action_timeout   <duration>
+//		max_actions      <count>
 //	}
 func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	h := new(Handler)
@@ -380,6 +404,9 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		return nil, helper.ArgErr()
 	}
 	if err := h.options().Read(helper.Dispenser); err != nil {
+		return nil, err
+	}
+	if err := h.ActionOptions.parse(helper); err != nil {
 		return nil, err
 	}
 	return h, nil

@@ -18,6 +18,9 @@ import (
 // peer is who makes the handshake, or why it is refused.
 func (h *Handler) peer(r *http.Request) (socket.Peer, *socket.Refusal) {
 	p := socket.Peer{Addr: clientAddr(r)}
+	if h.actions != nil {
+		p.Origin = &presence.Origin{Request: keepHandshake(r)}
+	}
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if h.Identity != "" {
 		id, err := presence.CheckUserID(repl.ReplaceAll(h.Identity, ""))

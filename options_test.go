@@ -31,7 +31,7 @@ func TestOptions(t *testing.T) {
 		{RedisStore{}, new(RedisStore).options(), []string{"urls"}},
 	} {
 		var fields []string
-		for f := range reflect.TypeOf(module.value).Fields() {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(module.value)) {
 			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && !slices.Contains(module.not, name) {
 				fields = append(fields, name)
 			}

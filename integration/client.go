@@ -89,6 +89,16 @@ func (c *Client) Send(frames ...string) {
 	}
 }
 
+// SendBinary sends a binary message.
+func (c *Client) SendBinary(data string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	if err := c.ws.Write(ctx, websocket.MessageBinary, []byte(data)); err != nil {
+		c.t.Fatalf("sending a binary message: %v", err)
+	}
+}
+
 // Next returns the next frame.
 func (c *Client) Next() string {
 	c.t.Helper()

@@ -33,6 +33,10 @@ const (
 	// ErrorTooFast: the frame came over the rate limit and was not handled.
 	ErrorTooFast ErrorCode = "too_fast"
 
+	// ErrorRefused: the action's handlers answered that they will not; the frame
+	// has their "status" (3xx or 4xx) and, if they gave JSON, it as "data".
+	ErrorRefused ErrorCode = "refused"
+
 	// ErrorBackendFailed: the action's handlers failed, or took too long.
 	ErrorBackendFailed ErrorCode = "backend_failed"
 
@@ -44,7 +48,7 @@ const (
 // ErrorCodes are all codes.
 var ErrorCodes = []ErrorCode{
 	ErrorBadFrame, ErrorBadOpen, ErrorAlreadyOpen, ErrorIdentityMismatch, ErrorSessionConflict,
-	ErrorNotOpen, ErrorUnknownAction, ErrorTooFast, ErrorBackendFailed, ErrorStoreUnavailable,
+	ErrorNotOpen, ErrorUnknownAction, ErrorTooFast, ErrorRefused, ErrorBackendFailed, ErrorStoreUnavailable,
 }
 
 // CloseCode is a WebSocket close code (RFC 6455, section 7.4). Ours tell by

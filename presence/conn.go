@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,10 +33,11 @@ type Attachment struct {
 	conn     Conn
 	num      uint64
 	identity UserID // the only id that may be opened, or empty
+	origin   *Origin
 
 	// Atomic: read by pushes and sweeps, written under mu.
 	member atomic.Pointer[Member] // who the connection is; nil unless open or opening
-	beat   atomic.Int64           // as announced by the last open; see Beat
+	beat   atomic.Uint32          // in milliseconds, as announced by the last open; see Beat
 	open   atomic.Bool            // the store has it
 	opened atomic.Bool            // was open at some time
 
@@ -43,10 +45,14 @@ type Attachment struct {
 	// another. It is held during store calls, and never together with the mu
 	// of another Attachment. It guards the fields below.
 	mu     sync.Mutex
+	sealed bool   // the connection is ending: no open any more
 	at     int64  // order of the last open, as the store gave it
 	doubt  UserID // an open of this user timed out: the store may have it
-	sealed bool   // the connection is ending: no open any more
 }
+
+// SetOrigin keeps what actions and events need of the handshake. It must be
+// called before Hub.Attach, or not at all.
+func (a *Attachment) SetOrigin(o *Origin) { a.origin = o }
 
 // Member returns who the connection is, or nil if it is not open.
 func (a *Attachment) Member() *Member {
@@ -59,11 +65,24 @@ func (a *Attachment) Member() *Member {
 // Opened reports whether the connection has ever been open.
 func (a *Attachment) Opened() bool { return a.opened.Load() }
 
+// noBeat stands for a client that said nothing of a beat.
+const noBeat = math.MaxUint32
+
+// setBeat keeps what an open frame announced; negative: nothing.
+func (a *Attachment) setBeat(d time.Duration) {
+	if d < 0 {
+		a.beat.Store(noBeat)
+		return
+	}
+	a.beat.Store(uint32((d + time.Millisecond - 1) / time.Millisecond))
+}
+
 // Beat returns how often the client promised a data frame: negative if it said
 // nothing, 0 if it only listens.
 func (a *Attachment) Beat() time.Duration {
-	if !a.opened.Load() {
+	beat := a.beat.Load()
+	if !a.opened.Load() || beat == noBeat {
 		return -1
 	}
-	return time.Duration(a.beat.Load())
+	return time.Duration(beat) * time.Millisecond
 }

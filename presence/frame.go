@@ -29,7 +29,9 @@ type field struct {
 type FrameError struct {
 	Code       ErrorCode
 	Message    string        // one sentence for a developer
-	RetryAfter time.Duration // with ErrorSessionConflict
+	RetryAfter time.Duration // with ErrorSessionConflict, ErrorRefused
+	Status     int           // with ErrorRefused and ErrorBackendFailed: that of HTTP, or 0
+	Data       []byte        // with ErrorRefused: JSON, or nil
 }
 
 func (e *FrameError) Error() string { return string(e.Code) + ": " + e.Message }
@@ -168,6 +170,12 @@ func ErrorFrame(ref json.RawMessage, e *FrameError) []byte {
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		b = fmt.Appendf(b, `,"retry_after":%d`, seconds)
+	}
+	if e.Status != 0 {
+		b = fmt.Appendf(b, `,"status":%d`, e.Status)
+	}
+	if e.Data != nil {
+		b = append(append(b, `,"data":`...), e.Data...)
 	}
 	return append(b, '}')
 }

@@ -22,6 +22,14 @@ type Settings struct {
 	// back elsewhere.
 	StopGrace time.Duration
 
+	// Actions carries out what is not the hub's own; nil: nothing does.
+	Actions Actions
+
+	// ActionTimeout is how long an action may take, MaxActions how many may run
+	// or wait; 0: no limit.
+	ActionTimeout time.Duration
+	MaxActions    int
+
 	Log *zap.Logger
 }
 
@@ -49,6 +57,8 @@ type Hub struct {
 	shards   [hubShards]hubShard
 	debts    debts
 	outbox   outbox
+	lines    lines
+	failures gate // of log lines
 }
 
 // hubShards bounds contention between connections that come and go.
@@ -106,6 +116,7 @@ func (h *Hub) Attach(c Conn, identity UserID) {
 // must be called for each attached connection; calling it again does nothing.
 func (h *Hub) Detach(c Conn, cause Cause) {
 	a := c.Attachment()
+	h.lines.leave(a.num)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sealed = true

@@ -22,8 +22,14 @@ func (h *Hub) Receive(c Conn, data []byte) {
 	h.stats.frames.Add(1)
 	f, err := DecodeFrame(data)
 	fields := ""
-	if err == nil {
+	switch {
+	case err != nil:
+	case f.Action == "open" || f.Action == "close":
 		fields, err = h.carryOut(c, &f)
+	default:
+		if err = h.dispatch(c, &Action{Name: f.Action, Ref: f.Ref}, data); err == nil {
+			return // answered later
+		}
 	}
 	if err != nil {
 		h.Refuse(c, f.Ref, err)
@@ -48,19 +54,19 @@ func (h *Hub) Refuse(c Conn, ref json.RawMessage, err error) {
 	c.Send(NewMessage(ErrorFrame(ref, fe)))
 }
 
-// carryOut does what a frame asks for, and returns further fields of the reply.
+// carryOut does what an open or close frame asks for, and returns further
+// fields of the reply.
 func (h *Hub) carryOut(c Conn, f *Frame) (string, error) {
-	switch f.Action {
-	case "open":
+	if f.Action == "open" {
 		return h.open(c.Attachment(), f)
-	case "close":
-		return "", h.close(c.Attachment())
-	default:
-		return "", frameErrorf(ErrorUnknownAction, "no action %.64q here", f.Action)
 	}
+	return "", h.close(c.Attachment())
 }
 
 func (h *Hub) open(a *Attachment, f *Frame) (string, error) {
+	if a.origin != nil {
+		f.fix(a.origin.Fixed)
+	}
 	req, err := readOpen(f, a.identity)
 	if err != nil {
 		return "", err
@@ -101,7 +107,7 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 			RetryAfter: res.RetryAfter,
 		}
 	}
-	a.beat.Store(int64(req.beat))
+	a.setBeat(req.beat)
 	a.opened.Store(true)
 	h.stats.opens.Add(1)
 	return res, nil

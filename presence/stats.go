@@ -12,6 +12,7 @@ type Stats struct {
 	opens       atomic.Int64
 	frames      atomic.Int64
 	pings       atomic.Int64
+	actions     atomic.Int64
 	pushes      atomic.Int64
 	sent        atomic.Int64
 	drops       [2]atomic.Int64 // in the order of DropReasons
@@ -26,6 +27,8 @@ type StatsSnapshot struct {
 	Opens          int64                `json:"opens"`           // open frames carried out
 	FramesReceived int64                `json:"frames_received"` // without pings
 	Pings          int64                `json:"pings"`           // text heartbeats answered
+	Actions        int64                `json:"actions"`         // frames given to actions
+	ActionsNow     int64                `json:"actions_now"`     // of them, those that run or wait
 	Pushes         int64                `json:"pushes"`          // asked of this node
 	Sent           int64                `json:"sent"`            // pushes handed to a connection
 	Dropped        map[DropReason]int64 `json:"dropped"`         // pushes given up, by reason
@@ -42,6 +45,8 @@ func (h *Hub) Stats() StatsSnapshot {
 		Opens:          s.opens.Load(),
 		FramesReceived: s.frames.Load(),
 		Pings:          s.pings.Load(),
+		Actions:        s.actions.Load(),
+		ActionsNow:     h.lines.count(),
 		Pushes:         s.pushes.Load(),
 		Sent:           s.sent.Load(),
 		Dropped:        map[DropReason]int64{DropQueueFull: s.drops[0].Load(), DropClosed: s.drops[1].Load()},

@@ -124,20 +124,21 @@ func (c *Conn) message(typ websocket.MessageType, r io.Reader) bool {
 	if c.isClosing() {
 		return true // read on until the peer answers the close frame
 	}
+	binary := typ != websocket.MessageText
 	switch data := buf.Bytes(); {
-	case typ != websocket.MessageText:
+	case binary && !c.server.hub.TakesBinary():
 		c.Close(presence.CloseUnsupported, "binary messages are not taken here")
-	case !utf8.Valid(data):
+	case !binary && !utf8.Valid(data):
 		c.Close(presence.CloseInvalidData, "a text message must be UTF-8")
 	default:
-		c.receive(data, limits)
+		c.receive(data, binary, limits)
 	}
 	return true
 }
 
-func (c *Conn) receive(data []byte, limits *Limits) {
+func (c *Conn) receive(data []byte, binary bool, limits *Limits) {
 	t := now()
-	ping := presence.IsPing(data)
+	ping := !binary && presence.IsPing(data)
 	last := ticks(c.lastData.Swap(uint32(t)))
 	// A ping is free unless pings come faster than any heartbeat needs.
 	if ping {
@@ -156,6 +157,10 @@ func (c *Conn) receive(data []byte, limits *Limits) {
 			})
 			return
 		}
+	}
+	if binary {
+		c.server.hub.ReceiveBinary(c, data)
+		return
 	}
 	c.server.hub.Receive(c, data)
 	if c.attachment.Opened() {

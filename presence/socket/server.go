@@ -77,6 +77,9 @@ type Peer struct {
 	// Expires is when the identity does; the connection is then closed with
 	// 4202. Zero: never.
 	Expires time.Time
+
+	// Origin is what actions and events need of the handshake; may be nil.
+	Origin *presence.Origin
 }
 
 // Upgrade makes the request a connection of the hub. Over HTTP/1.1 it returns
@@ -93,6 +96,7 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refu
 	if !peer.Expires.IsZero() {
 		c.expires.Store(peer.Expires.UnixMilli())
 	}
+	c.attachment.SetOrigin(peer.Origin)
 	c.limits = &s.limits
 	c.lastRead.Store(uint32(c.began))
 	c.lastData.Store(uint32(c.began))

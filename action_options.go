@@ -1,0 +1,146 @@
+package caddypresence
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/seed-57c14f3c/caddy-presence/caddyfile"
+)
+
+// ActionOptions say which of Caddy's handlers do what the hub itself does not.
+type ActionOptions struct {
+	// What becomes of a client's frames whose action is not the hub's own, and of
+	// its binary messages.
+	Action []ActionRoutes `json:"action,omitempty"`
+
+	// How long an action may take; its request is cancelled then, and answered
+	// with the error backend_failed. Default: 29s; 0 switches it off.
+	ActionTimeout *caddy.Duration `json:"action_timeout,omitempty"`
+
+	// How many actions of the hub may run or wait on this node at once; one more
+	// is answered with the error too_fast. Of one connection, one runs and 16
+	// wait. Default: 4096; 0 switches it off.
+	MaxActions *int `json:"max_actions,omitempty"`
+
+	segments []segment
+}
+
+// ActionRoutes are the handlers of some actions.
+type ActionRoutes struct {
+	// Which actions: the "action" of a client's frame. "*" is any that has no
+	// handlers of its own, "binary" stands for all binary messages.
+	Names []string `json:"names"`
+
+	// What becomes of the frame. It comes as a POST to the path of the
+	// handshake, with the frame as its body.
+	Routes caddyhttp.RouteList `json:"routes"`
+}
+
+const (
+	anyAction    = "*"
+	binaryAction = "binary"
+
+	defaultActionTimeout = 29 * time.Second
+	defaultMaxActions    = 4096
+)
+
+// check refuses what cannot be meant.
+func (o *ActionOptions) check() error {
+	if o.ActionTimeout != nil && *o.ActionTimeout < 0 || o.MaxActions != nil && *o.MaxActions < 0 {
+		return errors.New("a limit of actions cannot be negative")
+	}
+	var seen []string
+	for _, a := range o.Action {
+		if len(a.Names) == 0 || slices.Contains(a.Names, "") {
+			return errors.New("action: expected names")
+		}
+		for _, name := range a.Names {
+			if name == "open" || name == "close" {
+				return fmt.Errorf("action %s: the hub itself handles such frames", name)
+			}
+			if slices.Contains(seen, name) {
+				return fmt.Errorf("action %s is given twice", name)
+			}
+			seen = append(seen, name)
+		}
+	}
+	return nil
+}
+
+// provision sets the handlers up. The dispatcher is nil if there are none; if
+// not, its retire must be called, also after an error.
+func (o *ActionOptions) provision(ctx caddy.Context, log *zap.Logger) (*dispatcher, error) {
+	if len(o.Action) == 0 {
+		return nil, nil
+	}
+	return newDispatcher(ctx, o, log)
+}
+
+// segment is an option that holds handlers: they can be read only with the HTTP
+// adapter's help.
+type segment struct {
+	names []string
+	block *caddyconf.Dispenser
+	put   func(names []string, routes caddyhttp.RouteList)
+}
+
+func (o *ActionOptions) options() caddyfile.Block {
+	return caddyfile.Block{
+		"action": o.handlers("<name...> { <handlers> }", func(names []string, routes caddyhttp.RouteList) {
+			o.Action = append(o.Action, ActionRoutes{names, routes})
+		}),
+		"action_timeout": optional(&o.ActionTimeout, caddyfile.Duration),
+		"max_actions": optional(&o.MaxActions, func(n *int) caddyfile.Option {
+			return caddyfile.Int(n, 0, 1<<30)
+		}),
+	}
+}
+
+// handlers is an option with names and a block of handlers, which parse reads.
+func (o *ActionOptions) handlers(want string, put func([]string, caddyhttp.RouteList)) caddyfile.Option {
+	return caddyfile.Segment(want, func(d *caddyconf.Dispenser) error {
+		d.Next()
+		option := d.Val()
+		names := d.RemainingArgs()
+		if len(names) == 0 {
+			return d.Errf("option %s: expected %s", option, want)
+		}
+		// What is left begins with the last name.
+		tokens := d.NextSegment()
+		if len(tokens) < 2 {
+			return d.Errf("option %s %s: expected a block of handlers", option, names[0])
+		}
+		o.segments = append(o.segments, segment{names, caddyconf.NewDispenser(tokens), put})
+		return nil
+	})
+}
+
+// parse reads the handlers that the options hold.
+func (o *ActionOptions) parse(helper httpcaddyfile.Helper) error {
+	for _, s := range o.segments {
+		handler, err := httpcaddyfile.ParseSegmentAsSubroute(helper.WithDispenser(s.block))
+		if err != nil {
+			return err
+		}
+		sub, ok := handler.(*caddyhttp.Subroute)
+		if !ok || len(sub.Routes) == 0 {
+			return s.block.Errf("%s: expected handlers in the block", s.names[0])
+		}
+		s.put(s.names, sub.Routes)
+		if err := o.check(); err != nil {
+			s.block.Reset()
+			s.block.Next()
+			return s.block.WrapErr(err)
+		}
+	}
+	o.segments = nil
+	return nil
+}
