@@ -61,15 +61,17 @@ func (h *Hub) assertLocked(a *Attachment, want func(UserID) bool) (OpenResult, b
 	return res, err == nil, err
 }
 
+// assertWorkers is how many connections are registered at once when many are.
+const assertWorkers = 32
+
 // eachAttachment calls fn for each attached connection, several at once, until one
 // returns false.
 func (h *Hub) eachAttachment(fn func(*Attachment) bool) {
-	const workers = 32
 	conns := make(chan *Attachment)
 	stop := make(chan struct{})
 	var once sync.Once
 	var wg sync.WaitGroup
-	for range workers {
+	for range assertWorkers {
 		wg.Go(func() {
 			for a := range conns {
 				if !fn(a) {

@@ -44,10 +44,11 @@ type Attachment struct {
 	// mu lets open, close, kick and detach of this connection follow one
 	// another. It is held during store calls, and never together with the mu
 	// of another Attachment. It guards the fields below.
-	mu     sync.Mutex
-	sealed bool   // the connection is ending: no open any more
-	at     int64  // order of the last open, as the store gave it
-	doubt  UserID // an open of this user timed out: the store may have it
+	mu      sync.Mutex
+	sealed  bool   // the connection is ending: no open any more
+	pending bool   // it is open, and the store has not been told
+	at      int64  // order of the last open, as the store gave it
+	doubt   UserID // an open of this user was refused: the store may have it
 }
 
 // SetOrigin keeps what actions and events need of the handshake. It must be

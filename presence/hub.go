@@ -209,6 +209,7 @@ func (h *Hub) leave(a *Attachment, cause Cause) {
 // forget makes an open connection one that is not open. a.mu must be held.
 func (h *Hub) forget(a *Attachment) {
 	a.open.Store(false)
+	a.pending = false
 	a.member.Store(nil)
 	h.stats.members.Add(-1)
 }

@@ -97,6 +97,11 @@ type PushResult struct {
 
 	// Offline are the selected ids that have no open connection.
 	Offline []UserID `json:"offline"`
+
+	// Incomplete says that the store was away: only members of this node were
+	// reached. Unknown are the selected ids that are not among them.
+	Incomplete bool     `json:"incomplete,omitempty"`
+	Unknown    []UserID `json:"unknown,omitempty"`
 }
 
 // Errors of a push that was not carried out.
@@ -210,9 +215,12 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 		conns:  len(sel.conns),
 		until:  time.Now().Add(p.wait()),
 	}
-	if d.shares, err = h.forward(p, &sel, d.until); err != nil {
+	if d.shares, err = h.forward(p, &sel, d.until); errors.Is(err, ErrStoreUnavailable) {
+		sel.incomplete = true
+	} else if err != nil {
 		return nil, err
 	}
+	d.result.Incomplete, d.result.Unknown = sel.incomplete, sel.unknown
 	m := NewMessage(p.text())
 	m.report = d.report
 	h.outbox.post(&parcel{conns: sel.conns, message: m, stats: &h.stats}, p.Detached())

@@ -96,7 +96,11 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	if a.doubt != "" && a.doubt != req.member.ID {
 		h.leave(a, CauseClient)
 	}
-	res, err := h.register(a, h.settings.Load().Store, req.member, 0)
+	res, err := h.register(a, h.Store(), req.member, 0)
+	if errors.Is(err, ErrStoreUnavailable) {
+		h.keep(a, req.member, res.At)
+		res, err = OpenResult{At: res.At, Accepted: true}, nil
+	}
 	if err != nil {
 		return res, err
 	}
@@ -143,7 +147,7 @@ func (h *Hub) register(a *Attachment, store Store, m *Member, at int64) (OpenRes
 	if before == nil {
 		h.stats.members.Add(1)
 	}
-	a.at, a.doubt = res.At, ""
+	a.at, a.doubt, a.pending = res.At, "", false
 	a.open.Store(true)
 	return res, nil
 }
@@ -182,9 +186,7 @@ func (h *Hub) close(a *Attachment) error {
 		return frameErrorf(ErrorNotOpen, "this connection is not open")
 	}
 	gone := Departure{User: a.member.Load().ID, Conn: h.ConnID(a), Cause: CauseClient}
-	if _, err := h.settings.Load().Store.Close(context.Background(), h.name, []Departure{gone}); err != nil {
-		return err
-	}
+	h.depart(h.Store(), []Departure{gone})
 	h.forget(a)
 	return nil
 }

@@ -12,6 +12,10 @@ type selection struct {
 	named   []ConnID // of other nodes, as the push says: nobody knows whether they are there
 	matched int      // users online
 	offline []UserID // ids that were named and have no open connection
+
+	// While the store is away:
+	unknown    []UserID // ids that were named, and are not on this node
+	incomplete bool     // other nodes are left out
 }
 
 // selectMembers finds the connections that a push names, each once.
@@ -48,9 +52,13 @@ type selector struct {
 
 func (s *selector) byID(ctx context.Context, ids []UserID) error {
 	ids = unique(ids)
-	users, err := s.hub.settings.Load().Store.Lookup(ctx, s.hub.name, ids)
+	users, there, err := s.lookedUp(ctx, ids)
 	if err != nil {
 		return err
+	}
+	if !there {
+		s.byIDHere(ids)
+		return nil
 	}
 	online := make(map[UserID]struct{}, len(users))
 	for i := range users {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -99,15 +100,26 @@ func (s *Store) live(ctx context.Context) {
 		case <-timer.C:
 		case <-s.lease.wake:
 		}
-		claimed, err := s.renewLease(ctx)
+		claimed, err := s.renewLease(probe(ctx))
 		if err == nil {
 			s.reconcile(ctx)
 		}
 		for _, dead := range claimed {
 			reaping.Go(func() { s.reap(ctx, dead) })
 		}
-		timer.Reset(s.lease.beat())
+		timer.Reset(s.nextBeat(err))
 	}
+}
+
+// nextBeat is when the lease is renewed again: sooner while Redis is away, because
+// all else waits for that.
+func (s *Store) nextBeat(err error) time.Duration {
+	beat := s.lease.beat()
+	if err == nil {
+		return beat
+	}
+	const soon = 500 * time.Millisecond
+	return min(beat, soon/2+rand.N(soon))
 }
 
 // renewLease renews the lease, as a new incarnation if it is lost, and returns the

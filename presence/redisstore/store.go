@@ -83,6 +83,7 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 		outbound: newOutbound(),
 		lease:    lease{time: cfg.Lease, wake: make(chan struct{}, 1)},
 	}
+	s.client.AddHook(&breaker{outage: &s.outage})
 	s.identity.node = presence.NewNodeID()
 	inboxOptions := *options
 	inboxOptions.PoolSize, inboxOptions.ReadTimeout = 2, cfg.Timeout+2*inboxBlock
@@ -112,7 +113,7 @@ func (noLogger) Printf(context.Context, string, ...any) {}
 // Check implements presence.Store. What trying again cannot cure, such as a
 // wrong password, does not wrap presence.ErrStoreUnavailable.
 func (s *Store) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(probe(ctx), s.timeout)
 	defer cancel()
 	began := time.Now()
 	t, err := s.client.Time(ctx).Result()
@@ -192,7 +193,7 @@ func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.Op
 		reply, err = s.open(ctx, req)
 	}
 	if err != nil {
-		return presence.OpenResult{}, s.result(ctx, "opening a member", err)
+		return presence.OpenResult{At: req.At}, s.result(ctx, "opening a member", err)
 	}
 	s.outage.success()
 	res, err := readOpened(req.At, reply)
