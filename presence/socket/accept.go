@@ -105,7 +105,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	h.wire.Conn, h.wire.raw, h.wire.deflate = conn, rawConn(conn), deflates(h)
 	tune(conn)
 	switch {
-	case !canPark:
+	case !canPark():
 	case h.wire.raw != nil:
 		h.wire.parking.raw = h.wire.raw
 	default:

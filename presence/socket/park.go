@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,8 +31,11 @@ type event struct {
 	hungUp bool // the end, or an error
 }
 
-// canPark says whether readers are parked at all; tests try both.
-var canPark = runtime.GOOS == "linux"
+// waiting makes the readers of new connections wait: tests try both.
+var waiting atomic.Bool
+
+// canPark reports whether readers are parked at all.
+func canPark() bool { return runtime.GOOS == "linux" && !waiting.Load() }
 
 // errNoMore is what the wire gives the library where no message has begun and
 // there are no bytes: the library keeps nothing of it, and can be asked again.
