@@ -1,12 +1,13 @@
 # make test     installs what the tests need, and runs all of them
 # make lint     what costs little: format, vet, staticcheck, caddy fmt
+# make stress   a million frames, a hundred thousand connections
 # make bench    compares with other servers, in less than ten minutes, and writes
 #               docs/benchmarks.md
 
 SHELL := bash
 GO ?= go
 
-.PHONY: test lint deps unit client integration bench
+.PHONY: test lint deps unit client integration stress bench
 
 test: deps lint unit client integration
 
@@ -34,6 +35,9 @@ client:
 
 integration:
 	$(GO) test -timeout 20m ./integration
+
+stress:
+	STRESS=1 $(GO) test -race -timeout 20m -run 'Interleaving|ComeAndGo' ./presence/socket
 
 bench:
 	$(GO) run ./bench/run
