@@ -32,11 +32,18 @@ presence /ws {
 func startNodes(t *testing.T, n int) ([]*Caddy, *redistest.Server) {
 	t.Helper()
 	redis := redistest.Start(t)
+	return startNodesOn(t, n, redis.URL()), redis
+}
+
+// startNodesOn starts nodes on a Redis that is there.
+func startNodesOn(t *testing.T, n int, urls ...string) []*Caddy {
+	t.Helper()
+	site := strings.Replace(clusterSite, "{$REDIS}", strings.Join(urls, " "), 1)
 	nodes := make([]*Caddy, n)
 	for i := range nodes {
-		nodes[i] = StartText(t, clusterSite, "REDIS="+redis.URL())
+		nodes[i] = StartText(t, site)
 	}
-	return nodes, redis
+	return nodes
 }
 
 // online connects users and opens them.
@@ -311,4 +318,29 @@ func TestNodes(t *testing.T) {
 	ready(http.StatusServiceUnavailable)
 	redis.Restart()
 	ready(http.StatusOK)
+}
+
+// TestOnRedisCluster has nodes on a Redis Cluster of three masters: a push, a kick
+// and a crash over nodes.
+func TestOnRedisCluster(t *testing.T) {
+	var urls []string
+	for _, s := range redistest.StartCluster(t, 3) {
+		urls = append(urls, s.URL())
+	}
+	nodes := startNodesOn(t, 2, urls...)
+	clients := append(nodes[0].online(0, 20), nodes[1].online(20, 40)...)
+	nodes[0].expectMemberCount(40)
+	if r := nodes[0].Push(`{"to":{"ids":[1,21,39,99]},"text":"x"}`); r.Sent != 3 || len(r.Offline) != 1 {
+		t.Errorf("a push to ids: %+v", r)
+	}
+	clients[39].Expect("x")
+	if r := nodes[0].Push(`{"to":{"all":true},"text":"y"}`); r.Sent != 40 || r.Matched != 40 {
+		t.Errorf("a push to all: %+v", r)
+	}
+	if status, answer := nodes[0].Call(http.MethodDelete, "/presence/members/30", ""); status != 200 {
+		t.Errorf("a kick: %d %s", status, answer)
+	}
+	clients[30].ExpectClosed(4003)
+	nodes[1].Kill()
+	nodes[0].expectMemberCount(20)
 }

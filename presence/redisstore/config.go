@@ -107,6 +107,7 @@ func (c *Config) bound(o *redis.UniversalOptions) {
 	o.ContextTimeoutEnabled = true
 	o.PoolSize = poolSize
 	o.ClientName = "caddy-presence"
+	o.DisableIdentity = true // it would take one more right
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
