@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/seed-57c14f3c/caddy-presence/caddyfile"
 )
@@ -30,7 +30,24 @@ type ActionOptions struct {
 	// wait. Default: 4096; 0 switches it off.
 	MaxActions *int `json:"max_actions,omitempty"`
 
+	// Whom to ask about handshakes, and to tell what happens.
+	On []EventRoutes `json:"on,omitempty"`
+
 	segments []segment
+}
+
+// EventRoutes are the handlers of some events.
+type EventRoutes struct {
+	// Which events. "connect" is asked about before the upgrade: an answer other
+	// than 2xx refuses the handshake, and one of 2xx may say who connects, by the
+	// headers Presence-Id, Presence-Type, Presence-Member and Presence-Expires.
+	// "open", "close", "online" and "offline" are told in order for each user,
+	// for up to a minute while they are not taken.
+	Events []string `json:"events"`
+
+	// What becomes of the event. It comes as a POST to the path of the handshake
+	// with a JSON object as its body.
+	Routes caddyhttp.RouteList `json:"routes"`
 }
 
 // ActionRoutes are the handlers of some actions.
@@ -72,16 +89,26 @@ func (o *ActionOptions) check() error {
 			seen = append(seen, name)
 		}
 	}
-	return nil
+	return o.checkEvents()
 }
 
-// provision sets the handlers up. The dispatcher is nil if there are none; if
-// not, its retire must be called, also after an error.
-func (o *ActionOptions) provision(ctx caddy.Context, log *zap.Logger) (*dispatcher, error) {
-	if len(o.Action) == 0 {
-		return nil, nil
+func (o *ActionOptions) checkEvents() error {
+	var seen []string
+	for _, e := range o.On {
+		if len(e.Events) == 0 {
+			return errors.New("on: expected events")
+		}
+		for _, name := range e.Events {
+			if !slices.Contains(eventNames(), name) {
+				return fmt.Errorf("on: expected %s, got %q", strings.Join(eventNames(), ", "), name)
+			}
+			if slices.Contains(seen, name) {
+				return fmt.Errorf("on %s is given twice", name)
+			}
+			seen = append(seen, name)
+		}
 	}
-	return newDispatcher(ctx, o, log)
+	return nil
 }
 
 // segment is an option that holds handlers: they can be read only with the HTTP
@@ -96,6 +123,9 @@ func (o *ActionOptions) options() caddyfile.Block {
 	return caddyfile.Block{
 		"action": o.handlers("<name...> { <handlers> }", func(names []string, routes caddyhttp.RouteList) {
 			o.Action = append(o.Action, ActionRoutes{names, routes})
+		}),
+		"on": o.handlers("<event...> { <handlers> }", func(names []string, routes caddyhttp.RouteList) {
+			o.On = append(o.On, EventRoutes{names, routes})
 		}),
 		"action_timeout": optional(&o.ActionTimeout, caddyfile.Duration),
 		"max_actions": optional(&o.MaxActions, func(n *int) caddyfile.Option {

@@ -18,7 +18,7 @@ import (
 // peer is who makes the handshake, or why it is refused.
 func (h *Handler) peer(r *http.Request) (socket.Peer, *socket.Refusal) {
 	p := socket.Peer{Addr: clientAddr(r)}
-	if h.actions != nil {
+	if h.actions.keeps() {
 		p.Origin = &presence.Origin{Request: keepHandshake(r)}
 	}
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)

@@ -271,10 +271,11 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
-// FreeAddr returns a loopback address with a port that is free.
+// FreeAddr returns a loopback address with a port that is free, on all other
+// addresses too: a site listens on all.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}
