@@ -271,16 +271,24 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
+// handedOut are the ports that FreeAddr has returned.
+var handedOut sync.Map
+
 // FreeAddr returns a loopback address with a port that is free, on all other
-// addresses too: a site listens on all.
+// addresses too, because a site listens on all. No two calls return the same.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if _, twice := handedOut.LoadOrStore(port, true); !twice {
+			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		}
 	}
-	defer l.Close()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 }
 
 // Eventually waits until ok is true, or fails with what.

@@ -26,7 +26,7 @@ func TestConnect(t *testing.T) {
 		case "bad":
 			w.Header().Set("Presence-Member", `{"name":`)
 		case "down":
-			http.Error(w, "in detail", 503)
+			http.Error(w, "in detail", http.StatusServiceUnavailable)
 		case "fast":
 			w.WriteHeader(429)
 		case "big":
