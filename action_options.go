@@ -3,6 +3,7 @@ package caddypresence
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/seed-57c14f3c/caddy-presence/caddyfile"
+	"github.com/seed-57c14f3c/caddy-presence/presence"
 )
 
 // ActionOptions say which of Caddy's handlers do what the hub itself does not.
@@ -32,6 +34,11 @@ type ActionOptions struct {
 
 	// Whom to ask about handshakes, and to tell what happens.
 	On []EventRoutes `json:"on,omitempty"`
+
+	// Fields of the member that the client may not set itself, and placeholders
+	// for their values at the handshake; where one is empty, the member has no
+	// such field. For the id there is the option identity.
+	MemberFrom map[string]string `json:"member_from,omitempty"`
 
 	segments []segment
 }
@@ -89,7 +96,16 @@ func (o *ActionOptions) check() error {
 			seen = append(seen, name)
 		}
 	}
-	return o.checkEvents()
+	return errors.Join(o.checkEvents(), o.checkMember())
+}
+
+func (o *ActionOptions) checkMember() error {
+	for name := range o.MemberFrom {
+		if err := presence.CheckField(name); err != nil {
+			return fmt.Errorf("member_from: %w", err)
+		}
+	}
+	return nil
 }
 
 func (o *ActionOptions) checkEvents() error {
@@ -127,11 +143,45 @@ func (o *ActionOptions) options() caddyfile.Block {
 		"on": o.handlers("<event...> { <handlers> }", func(names []string, routes caddyhttp.RouteList) {
 			o.On = append(o.On, EventRoutes{names, routes})
 		}),
+		"member_from":    caddyfile.Func("{ <field> <placeholder> ... }", o.readMember),
 		"action_timeout": optional(&o.ActionTimeout, caddyfile.Duration),
 		"max_actions": optional(&o.MaxActions, func(n *int) caddyfile.Option {
 			return caddyfile.Int(n, 0, 1<<30)
 		}),
 	}
+}
+
+// readMember reads a block of fields and placeholders.
+func (o *ActionOptions) readMember(d *caddyconf.Dispenser) error {
+	o.MemberFrom = make(map[string]string)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name, value := d.Val(), ""
+		if !d.Args(&value) || d.NextArg() {
+			return d.Errf("member_from: expected a field and one placeholder, got %q", name)
+		}
+		if _, twice := o.MemberFrom[name]; twice {
+			return d.Errf("member_from: field %s is given twice", name)
+		}
+		if err := presence.CheckField(name); err != nil {
+			return d.Errf("member_from: %w", err)
+		}
+		o.MemberFrom[name] = value
+	}
+	if len(o.MemberFrom) == 0 {
+		return d.Err("member_from: expected a block of fields")
+	}
+	return nil
+}
+
+// member are the fields that the client may not set itself.
+func (o *ActionOptions) member(repl *caddy.Replacer) (presence.Fields, error) {
+	var fields presence.Fields
+	for _, name := range slices.Sorted(maps.Keys(o.MemberFrom)) {
+		if err := fields.SetText(name, repl.ReplaceAll(o.MemberFrom[name], "")); err != nil {
+			return fields, err
+		}
+	}
+	return fields, nil
 }
 
 // handlers is an option with names and a block of handlers, which parse reads.

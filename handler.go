@@ -344,6 +344,7 @@ func (h *Handler) options() caddyfile.Block {
 //		max_connections  <count>
 //		max_unopened     <count>
 //		rate_limit       <per second> <burst>
+//		member_from { <field> <placeholder> ... }
 //		action <name...> { <handlers> }
 //		on <event...> { <handlers> }
 //		action_timeout   <duration>
