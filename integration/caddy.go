@@ -108,6 +108,7 @@ func WriteFile(t testing.TB, name, text string) string {
 
 func prepare(t testing.TB, env []string) *Caddy {
 	t.Helper()
+	Program(t) // takes long: the ports might not be free any more
 	site, admin, home := FreeAddr(t), FreeAddr(t), t.TempDir()
 	return &Caddy{
 		URL: "http://" + site, Admin: "http://" + admin, t: t, log: new(logBuffer),
