@@ -178,14 +178,3 @@ func TestEventsAgain(t *testing.T) {
 		func() string { return fmt.Sprintf("%+v", c.Stats()) })
 	c.ExpectLog("event given up")
 }
-
-// TestCaddyEvents sees that the events app knows who comes and goes.
-func TestCaddyEvents(t *testing.T) {
-	file := WriteFile(t, "told", "")
-	c := StartText(t, "{\n\tdebug\n}\n{$SITE}\npresence /ws\n", "FILE="+file)
-	ann := c.Dial("/ws")
-	ann.Open(`"id":7,"type":"driver"`)
-	c.ExpectLog(`"name":"presence.online"`)
-	ann.Close(1000)
-	c.ExpectLog(`"name":"presence.offline"`)
-}

@@ -190,7 +190,7 @@ func (h *Hub) actionEnded(ctx context.Context, act *Action, err error) {
 	if fe.Code != ErrorBackendFailed {
 		return
 	}
-	silent, ok := h.failures.pass(time.Now())
+	silent, ok := h.failures.pass(time.Now(), act.Name)
 	if !ok {
 		return
 	}
@@ -206,31 +206,4 @@ func (h *Hub) actionEnded(ctx context.Context, act *Action, err error) {
 		fields = append(fields, zap.ByteString("stack", p.stack))
 	}
 	h.settings.Load().Log.Error("action failed", fields...)
-}
-
-// gate lets a few log lines a second pass: a backend that is down would fill
-// the log with one for each frame.
-type gate struct {
-	mu     sync.Mutex // guards the fields below
-	since  time.Time
-	passed int
-	silent int // since the last that passed
-}
-
-const gateRate = 10
-
-// pass reports whether a line may be logged, and how many were not before it.
-func (g *gate) pass(now time.Time) (silent int, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if now.Sub(g.since) >= time.Second {
-		g.since, g.passed = now, 0
-	}
-	if g.passed >= gateRate {
-		g.silent++
-		return 0, false
-	}
-	g.passed++
-	silent, g.silent = g.silent, 0
-	return silent, true
 }

@@ -191,7 +191,7 @@ func (h *Hub) EndEvents(patience time.Duration) {
 // gaveUp counts an event that nobody has taken.
 func (h *Hub) gaveUp(e *Event, err error) {
 	h.stats.untold.Add(1)
-	if silent, ok := h.failures.pass(time.Now()); ok {
+	if silent, ok := h.failures.pass(time.Now(), "on "+string(e.Kind)); ok {
 		h.settings.Load().Log.Error("event given up", zap.String("hub", h.name), zap.String("event", string(e.Kind)),
 			zap.String("id", string(e.Member.ID)), zap.Int("not_logged", silent), zap.Error(err))
 	}
