@@ -3,16 +3,18 @@ package caddypresence
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/seed-57c14f3c/caddy-presence/caddyfile"
+	"github.com/seed-57c14f3c/caddy-presence/presence"
 )
 
 // ActionOptions say which of Caddy's handlers do what the hub itself does not.
@@ -30,7 +32,29 @@ type ActionOptions struct {
 	// wait. Default: 4096; 0 switches it off.
 	MaxActions *int `json:"max_actions,omitempty"`
 
+	// Whom to ask about handshakes, and to tell what happens.
+	On []EventRoutes `json:"on,omitempty"`
+
+	// Fields of the member that the client may not set itself, and placeholders
+	// for their values at the handshake; where one is empty, the member has no
+	// such field. For the id there is the option identity.
+	MemberFrom map[string]string `json:"member_from,omitempty"`
+
 	segments []segment
+}
+
+// EventRoutes are the handlers of some events.
+type EventRoutes struct {
+	// Which events. "connect" is asked about before the upgrade: an answer other
+	// than 2xx refuses the handshake, and one of 2xx may say who connects, by the
+	// headers Presence-Id, Presence-Type, Presence-Member and Presence-Expires.
+	// "open", "close", "online" and "offline" are told in order for each user,
+	// for up to a minute while they are not taken.
+	Events []string `json:"events"`
+
+	// What becomes of the event. It comes as a POST to the path of the handshake
+	// with a JSON object as its body.
+	Routes caddyhttp.RouteList `json:"routes"`
 }
 
 // ActionRoutes are the handlers of some actions.
@@ -72,16 +96,35 @@ func (o *ActionOptions) check() error {
 			seen = append(seen, name)
 		}
 	}
+	return errors.Join(o.checkEvents(), o.checkMember())
+}
+
+func (o *ActionOptions) checkMember() error {
+	for name := range o.MemberFrom {
+		if err := presence.CheckField(name); err != nil {
+			return fmt.Errorf("member_from: %w", err)
+		}
+	}
 	return nil
 }
 
-// provision sets the handlers up. The dispatcher is nil if there are none; if
-// not, its retire must be called, also after an error.
-func (o *ActionOptions) provision(ctx caddy.Context, log *zap.Logger) (*dispatcher, error) {
-	if len(o.Action) == 0 {
-		return nil, nil
+func (o *ActionOptions) checkEvents() error {
+	var seen []string
+	for _, e := range o.On {
+		if len(e.Events) == 0 {
+			return errors.New("on: expected events")
+		}
+		for _, name := range e.Events {
+			if !slices.Contains(eventNames(), name) {
+				return fmt.Errorf("on: expected %s, got %q", strings.Join(eventNames(), ", "), name)
+			}
+			if slices.Contains(seen, name) {
+				return fmt.Errorf("on %s is given twice", name)
+			}
+			seen = append(seen, name)
+		}
 	}
-	return newDispatcher(ctx, o, log)
+	return nil
 }
 
 // segment is an option that holds handlers: they can be read only with the HTTP
@@ -97,11 +140,48 @@ func (o *ActionOptions) options() caddyfile.Block {
 		"action": o.handlers("<name...> { <handlers> }", func(names []string, routes caddyhttp.RouteList) {
 			o.Action = append(o.Action, ActionRoutes{names, routes})
 		}),
+		"on": o.handlers("<event...> { <handlers> }", func(names []string, routes caddyhttp.RouteList) {
+			o.On = append(o.On, EventRoutes{names, routes})
+		}),
+		"member_from":    caddyfile.Func("{ <field> <placeholder> ... }", o.readMember),
 		"action_timeout": optional(&o.ActionTimeout, caddyfile.Duration),
 		"max_actions": optional(&o.MaxActions, func(n *int) caddyfile.Option {
 			return caddyfile.Int(n, 0, 1<<30)
 		}),
 	}
+}
+
+// readMember reads a block of fields and placeholders.
+func (o *ActionOptions) readMember(d *caddyconf.Dispenser) error {
+	o.MemberFrom = make(map[string]string)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name, value := d.Val(), ""
+		if !d.Args(&value) || d.NextArg() {
+			return d.Errf("member_from: expected a field and one placeholder, got %q", name)
+		}
+		if _, twice := o.MemberFrom[name]; twice {
+			return d.Errf("member_from: field %s is given twice", name)
+		}
+		if err := presence.CheckField(name); err != nil {
+			return d.Errf("member_from: %w", err)
+		}
+		o.MemberFrom[name] = value
+	}
+	if len(o.MemberFrom) == 0 {
+		return d.Err("member_from: expected a block of fields")
+	}
+	return nil
+}
+
+// member are the fields that the client may not set itself.
+func (o *ActionOptions) member(repl *caddy.Replacer) (presence.Fields, error) {
+	var fields presence.Fields
+	for _, name := range slices.Sorted(maps.Keys(o.MemberFrom)) {
+		if err := fields.SetText(name, repl.ReplaceAll(o.MemberFrom[name], "")); err != nil {
+			return fields, err
+		}
+	}
+	return fields, nil
 }
 
 // handlers is an option with names and a block of handlers, which parse reads.

@@ -7,19 +7,24 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/seed-57c14f3c/caddy-presence/presence"
 )
 
-// dispatcher runs the actions of one configuration. It implements
-// presence.Actions, and is given up with the configuration, but not before the
-// requests that it has begun are answered.
+// dispatcher runs the actions of one configuration, and tells its events. It
+// implements presence.Actions and presence.Events, and is given up with the
+// configuration, but not before the requests that it has begun are answered.
 type dispatcher struct {
 	// Static after newDispatcher.
-	actions map[string]caddyhttp.Handler
+	hub     string
+	actions map[string]caddyhttp.Handler // by name
+	on      map[string]caddyhttp.Handler // by the event's name
 	server  *caddyhttp.Server
+	app     *caddyevents.App
+	ctx     caddy.Context // of the configuration
 	log     *zap.Logger
 	cancel  context.CancelFunc // of the context that the handlers live in
 
@@ -28,21 +33,33 @@ type dispatcher struct {
 	retired bool
 }
 
-// newDispatcher provisions the handlers. They live in a context of their own,
-// which retire ends; it must be called, also after an error.
-func newDispatcher(ctx caddy.Context, o *ActionOptions, log *zap.Logger) (*dispatcher, error) {
-	d := &dispatcher{actions: make(map[string]caddyhttp.Handler), log: log}
+// newDispatcher provisions a hub's handlers. They live in a context of their
+// own, which retire ends; it must be called, also after an error.
+func newDispatcher(ctx caddy.Context, hub string, o *ActionOptions, log *zap.Logger) (*dispatcher, error) {
+	d := &dispatcher{
+		hub: hub, actions: make(map[string]caddyhttp.Handler), on: make(map[string]caddyhttp.Handler),
+		ctx: ctx, log: log, cancel: func() {},
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return d, fmt.Errorf("loading the events app: %w", err)
+	}
+	d.app = events.(*caddyevents.App)
 	d.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if len(o.Action)+len(o.On) == 0 {
+		return d, nil
+	}
 	// The configuration's own context ends before the last request may have.
 	ctx.Context = context.WithoutCancel(ctx.Context)
 	ctx, d.cancel = caddy.NewContext(ctx)
 	for _, a := range o.Action {
-		handler, err := compile(ctx, a.Routes)
-		if err != nil {
+		if err := compile(ctx, a.Routes, a.Names, d.actions); err != nil {
 			return d, fmt.Errorf("setting up action %s: %w", a.Names[0], err)
 		}
-		for _, name := range a.Names {
-			d.actions[name] = handler
+	}
+	for _, e := range o.On {
+		if err := compile(ctx, e.Routes, e.Events, d.on); err != nil {
+			return d, fmt.Errorf("setting up on %s: %w", e.Events[0], err)
 		}
 	}
 	return d, nil
@@ -53,13 +70,27 @@ var errNoRoute = &presence.FrameError{
 	Code: presence.ErrorUnknownAction, Message: "no handler of this action takes the frame",
 }
 
-func compile(ctx caddy.Context, routes caddyhttp.RouteList) (caddyhttp.Handler, error) {
+// compile provisions routes, and puts what runs them under all names.
+func compile(ctx caddy.Context, routes caddyhttp.RouteList, names []string, into map[string]caddyhttp.Handler) error {
 	if err := routes.Provision(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return routes.Compile(caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+	handler := routes.Compile(caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 		return errNoRoute
-	})), nil
+	}))
+	for _, name := range names {
+		into[name] = handler
+	}
+	return nil
+}
+
+// keeps reports whether something of each handshake is needed later.
+func (d *dispatcher) keeps() bool {
+	asked := 0
+	if d.on[eventConnect] != nil {
+		asked = 1
+	}
+	return len(d.actions) > 0 || len(d.on) > asked
 }
 
 // enter counts a request that begins; it returns false if the dispatcher is

@@ -34,6 +34,9 @@ type answer struct {
 	line      func([]byte) error
 	streaming bool
 
+	// frank is set if a client is told what a failed backend said.
+	frank bool
+
 	// began is called once with a status of 2xx; may be nil.
 	began func(http.Header)
 }
@@ -65,8 +68,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.failed != nil {
 		return 0, a.failed
 	}
-	// What a failed backend says goes nowhere.
-	if a.status >= http.StatusInternalServerError {
+	if a.status >= http.StatusInternalServerError && !a.frank {
 		return len(p), nil
 	}
 	rest := p

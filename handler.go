@@ -7,11 +7,9 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -111,20 +109,6 @@ type RateLimit struct {
 	Burst int `json:"burst"` // messages at once
 }
 
-// Sessions says how many connections of a user may be open at once.
-type Sessions struct {
-	// "newest": a new connection takes the place of the earlier one, which is
-	// closed (4001). "many": a user may have several, the oldest goes first.
-	Mode string `json:"mode,omitempty"`
-
-	// With "newest": the member's field that tells apart what a user may have
-	// one of each, for example one phone and one desktop.
-	By string `json:"by,omitempty"`
-
-	// With "many": how many. Default: 16.
-	Max int `json:"max,omitempty"`
-}
-
 const (
 	defaultHub          = "default"
 	defaultPingInterval = 25 * time.Second
@@ -162,7 +146,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("loading the presence app: %w", err)
 	}
 	h.app = app.(*App)
-	if h.actions, err = h.ActionOptions.provision(ctx, h.log); err != nil {
+	if h.actions, err = newDispatcher(ctx, h.Hub, &h.ActionOptions, h.log); err != nil {
 		return err
 	}
 	r := &route{
@@ -204,25 +188,6 @@ func (h *Handler) check() error {
 	return err
 }
 
-func (s *Sessions) check() error {
-	switch s.Mode {
-	case "", "newest":
-		if s.Max != 0 {
-			return errors.New("sessions newest has no maximum")
-		}
-	case "many":
-		if s.By != "" {
-			return errors.New("sessions many has no field")
-		}
-		if s.Max < 0 || s.Max > presence.MaxSeats {
-			return fmt.Errorf("sessions many: expected 1 to %d", presence.MaxSeats)
-		}
-	default:
-		return fmt.Errorf("sessions: expected newest or many, got %q", s.Mode)
-	}
-	return nil
-}
-
 func (h *Handler) settings() presence.Settings {
 	sessions := presence.Sessions{Max: 1, By: h.Sessions.By}
 	if h.Sessions.Mode == "many" {
@@ -234,14 +199,13 @@ func (h *Handler) settings() presence.Settings {
 		Grace:         h.app.grace(),
 		StopGrace:     max(h.app.drain(), presence.StopGraceAtLeast),
 		ActionTimeout: durationOr(h.ActionTimeout, defaultActionTimeout),
+		Actions:       h.actions,
+		Events:        h.actions,
 		MaxActions:    defaultMaxActions,
 		Log:           h.log,
 	}
 	if h.MaxActions != nil {
 		s.MaxActions = *h.MaxActions
-	}
-	if h.actions != nil {
-		s.Actions = h.actions
 	}
 	return s
 }
@@ -306,17 +270,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if refusal == nil {
 		refusal = hub.server.Admit(peer.Addr)
 	}
-	if refusal != nil && !offersSubprotocol(r) {
-		if refusal.RetryAfter > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int(refusal.RetryAfter/time.Second)))
+	var said *answer
+	if refusal == nil {
+		if said, refusal = h.actions.connect(r, &peer, durationOr(h.ActionTimeout, defaultActionTimeout)); refusal != nil {
+			hub.server.Abandon(peer.Addr)
 		}
-		return caddyhttp.Error(refusal.Status, refusal)
+	}
+	if refusal != nil && !offersSubprotocol(r) {
+		return refuse(w, refusal, said)
 	}
 	defer liftIdleTimeout(r)()
 	if err := hub.server.Upgrade(w, r, peer, refusal); err != nil {
 		h.log.Debug("handshake refused", zap.Error(err), zap.String("address", peer.Addr))
 	}
 	return nil
+}
+
+// refuse answers a handshake that is refused; said is what a backend answered,
+// or nil.
+func refuse(w http.ResponseWriter, refusal *socket.Refusal, said *answer) error {
+	if said != nil {
+		said.copyTo(w)
+		return nil
+	}
+	if refusal.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(refusal.RetryAfter/time.Second)))
+	}
+	return caddyhttp.Error(refusal.Status, refusal)
 }
 
 func orDefault[T comparable](v, def T) T {
@@ -354,27 +334,6 @@ func (h *Handler) options() caddyfile.Block {
 	return block
 }
 
-func (h *Handler) readSessions(d *caddyconf.Dispenser) error {
-	args := d.RemainingArgs()
-	switch {
-	case len(args) == 1 && args[0] == "newest":
-		h.Sessions = Sessions{Mode: "newest"}
-	case len(args) == 3 && args[0] == "newest" && args[1] == "by":
-		h.Sessions = Sessions{Mode: "newest", By: args[2]}
-	case len(args) == 1 && args[0] == "many":
-		h.Sessions = Sessions{Mode: "many"}
-	case len(args) == 2 && args[0] == "many":
-		n, err := strconv.Atoi(args[1])
-		if err != nil || n < 1 || n > presence.MaxSeats {
-			return d.Errf("option sessions: expected many with 1 to %d, got %q", presence.MaxSeats, args[1])
-		}
-		h.Sessions = Sessions{Mode: "many", Max: n}
-	default:
-		return d.Errf("option sessions: expected newest, newest by <field>, or many <count>, got %q", strings.Join(args, " "))
-	}
-	return nil
-}
-
 // parseHandler reads the directive:
 //
 //	presence [<matcher>] {
@@ -393,7 +352,9 @@ func (h *Handler) readSessions(d *caddyconf.Dispenser) error {
 //		max_unopened     <count>
 //		rate_limit       <per second> <burst>
 //		compression      [on|off]
+//		member_from { <field> <placeholder> ... }
 //		action <name...> { <handlers> }
+//		on <event...> { <handlers> }
 //		action_timeout   <duration>
 //		max_actions      <count>
 //	}

@@ -18,9 +18,6 @@ import (
 // peer is who makes the handshake, or why it is refused.
 func (h *Handler) peer(r *http.Request) (socket.Peer, *socket.Refusal) {
 	p := socket.Peer{Addr: clientAddr(r)}
-	if h.actions != nil {
-		p.Origin = &presence.Origin{Request: keepHandshake(r)}
-	}
 	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if h.Identity != "" {
 		id, err := presence.CheckUserID(repl.ReplaceAll(h.Identity, ""))
@@ -31,6 +28,27 @@ func (h *Handler) peer(r *http.Request) (socket.Peer, *socket.Refusal) {
 		}
 		p.Identity = id
 	}
+	fixed, err := h.member(repl)
+	if err != nil {
+		h.log.Error("the member's fields of a handshake cannot be used", zap.Error(err))
+		return p, &socket.Refusal{
+			Status: http.StatusUnauthorized, Code: presence.CloseUnauthorized, Reason: "the handshake's member cannot be used",
+		}
+	}
+	if !fixed.Empty() {
+		p.Origin = &presence.Origin{Fixed: fixed}
+	}
+	if h.actions.keeps() {
+		if p.Origin == nil {
+			p.Origin = new(presence.Origin)
+		}
+		p.Origin.Request = keepHandshake(r)
+	}
+	return h.expiry(p, repl)
+}
+
+// expiry adds when the identity expires.
+func (h *Handler) expiry(p socket.Peer, repl *caddy.Replacer) (socket.Peer, *socket.Refusal) {
 	text := repl.ReplaceAll(h.Expires, "")
 	if text == "" {
 		return p, nil

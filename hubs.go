@@ -125,9 +125,14 @@ func (h *liveHub) Destruct() error {
 		h.server.Close(presence.CloseGoingAway, "this hub is gone")
 	}
 	h.server.Shutdown()
+	h.EndEvents(eventsWait)
 	h.Store().Leave(h.Name())
 	return nil
 }
+
+// eventsWait is how long the end of a hub waits for whoever is told its last
+// events.
+const eventsWait = 3 * time.Second
 
 // findHub returns a hub by its name, or nil.
 func findHub(name string) *liveHub {

@@ -33,12 +33,15 @@ func init() {
 	caddy.RegisterModule(Handler{})
 	caddy.RegisterModule(ClientHandler{})
 	caddy.RegisterModule(AdminAPI{})
+	caddy.RegisterModule(APIHandler{})
 	httpcaddyfile.RegisterGlobalOption("presence", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("presence", parseHandler)
 	httpcaddyfile.RegisterHandlerDirective("presence_client", parseClientHandler)
+	httpcaddyfile.RegisterDirective("presence_api", parseAPIHandler)
 	// After all that authenticates, before all that responds.
 	httpcaddyfile.RegisterDirectiveOrder("presence", httpcaddyfile.Before, "handle")
 	httpcaddyfile.RegisterDirectiveOrder("presence_client", httpcaddyfile.Before, "handle")
+	httpcaddyfile.RegisterDirectiveOrder("presence_api", httpcaddyfile.Before, "handle")
 }
 
 const (
@@ -65,8 +68,9 @@ type App struct {
 	store *liveStore
 	id    uint64 // later configurations have higher ones
 
-	mu   sync.Mutex // guards the field below
+	mu   sync.Mutex // guards the fields below
 	hubs map[string]*route
+	apis []exposedAPI
 }
 
 // CaddyModule returns the Caddy module information.
@@ -118,10 +122,15 @@ type eventFunc func()
 // Handle implements caddyevents.Handler.
 func (f eventFunc) Handle(context.Context, caddy.Event) error { f(); return nil }
 
-// Start checks that the store can be used. What trying again cannot cure, such
+// Start checks that the store can be used, and that no API is exposed. What trying again cannot cure, such
 // as a wrong password, refuses the configuration; a store that cannot be reached
 // does not: Caddy may serve other sites, and the store may come up later.
 func (a *App) Start() error {
+	for _, api := range a.apis {
+		if err := api.check(); err != nil {
+			return err
+		}
+	}
 	const limit = 3 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -157,6 +166,13 @@ func (a *App) addRoute(r *route) error {
 	}
 	a.hubs[r.name] = r
 	return nil
+}
+
+// addAPI takes note of an API on a site.
+func (a *App) addAPI(api exposedAPI) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.apis = append(a.apis, api)
 }
 
 func (a *App) routes() []*route {

@@ -80,6 +80,7 @@ presence /ws* {
 	ann.Send(`{"action":"none"}`, `{"action":"a\nb"}`)
 	ann.ExpectError("unknown_action")
 	ann.ExpectError("bad_frame")
+	c.ExpectLog("action failed")
 	if n := strings.Count(c.Log(), "action failed"); n != 1 {
 		t.Errorf("%d lines of the log tell of failed actions", n)
 	}

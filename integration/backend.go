@@ -76,9 +76,13 @@ func (b *Backend) Expect(bodies ...string) {
 type Stats struct {
 	Connections int
 	Actions     int
-	ActionsNow  int            `json:"actions_now"`
-	Errors      map[string]int `json:"errors"`
-	Closed      map[string]int `json:"closed"`
+	ActionsNow  int `json:"actions_now"`
+
+	EventsTold    int `json:"events_told"`
+	EventsGivenUp int `json:"events_given_up"`
+
+	Errors map[string]int `json:"errors"`
+	Closed map[string]int `json:"closed"`
 }
 
 // Stats asks the API for the counters of the default hub.

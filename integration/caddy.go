@@ -24,62 +24,82 @@ type Caddy struct {
 	URL   string // of the site: http://127.0.0.1:port
 	Admin string // of the admin endpoint, likewise
 
-	t      testing.TB
-	cmd    *exec.Cmd
-	file   string // the Caddyfile it was started with
-	env    []string
-	log    *logBuffer
-	exited chan struct{} // closed when the process has ended
-	start  usage         // what the process held after its start
+	t       testing.TB
+	cmd     *exec.Cmd
+	program string
+	file    string // the Caddyfile it was started with
+	env     []string
+	log     *logBuffer
+	exited  chan struct{} // closed when the process has ended
+	start   usage         // what the process held after its start
 }
 
 // waitLimit is how long the harness waits for anything.
 const waitLimit = 20 * time.Second
 
-// program builds the program once.
-var program = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("CADDY"); path != "" {
+// programs are those that were built, by package; a sync.OnceValues each.
+var programs sync.Map
+
+// build builds a package of this module once, and returns the program's path.
+func build(pkg string) (string, error) {
+	once, _ := programs.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", "caddy")
+		if err != nil {
+			return "", err
+		}
+		path := filepath.Join(dir, "caddy")
+		args := []string{"build", "-o", path}
+		if raceEnabled {
+			args = append(args, "-race")
+		}
+		build := exec.Command("go", append(args, "github.com/seed-57c14f3c/caddy-presence/"+pkg)...)
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", errors.New("building caddy: " + string(out))
+		}
 		return path, nil
-	}
-	dir, err := os.MkdirTemp("", "caddy")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "caddy")
-	args := []string{"build", "-o", path}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "github.com/seed-57c14f3c/caddy-presence/cmd/caddy")...)
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", errors.New("building caddy: " + string(out))
-	}
-	return path, nil
-})
+	}))
+	return once.(func() (string, error))()
+}
 
 // Program returns the path of the caddy program.
 func Program(t testing.TB) string {
 	t.Helper()
-	path, err := program()
+	if path := os.Getenv("CADDY"); path != "" {
+		return path
+	}
+	return buildProgram(t, "cmd/caddy")
+}
+
+func buildProgram(t testing.TB, pkg string) string {
+	t.Helper()
+	path, err := build(pkg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// CleanUp removes the program that was built; TestMain calls it.
+// CleanUp removes the programs that were built; TestMain calls it.
 func CleanUp() {
-	if path, err := program(); err == nil && os.Getenv("CADDY") == "" {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
+	programs.Range(func(pkg, _ any) bool {
+		if path, err := build(pkg.(string)); err == nil {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
+		return true
+	})
 }
 
 // Start starts Caddy with a Caddyfile and waits until it serves. Each of env is
 // NAME=value for its environment. It is stopped with the test.
 func Start(t testing.TB, caddyfile string, env ...string) *Caddy {
 	t.Helper()
+	return start(t, Program(t), caddyfile, env)
+}
+
+func start(t testing.TB, program, caddyfile string, env []string) *Caddy {
+	t.Helper()
 	c := prepare(t, env)
-	c.file = caddyfile
+	c.program, c.file = program, caddyfile
 	c.run()
 	t.Cleanup(func() {
 		c.checkLeaks()
@@ -121,7 +141,7 @@ func prepare(t testing.TB, env []string) *Caddy {
 func (c *Caddy) run() {
 	c.t.Helper()
 	c.exited = make(chan struct{})
-	c.cmd = exec.Command(Program(c.t), "run", "--config", c.file, "--adapter", "caddyfile")
+	c.cmd = exec.Command(c.program, "run", "--config", c.file, "--adapter", "caddyfile")
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = c.env, c.log, c.log
 	c.cmd.Dir = Root()
 	if err := c.cmd.Start(); err != nil {
@@ -189,7 +209,7 @@ func (c *Caddy) Reload(caddyfile string) {
 
 // TryReload loads another Caddyfile, and returns what the command printed.
 func (c *Caddy) TryReload(caddyfile string) (string, error) {
-	cmd := exec.Command(Program(c.t), "reload", "--force", "--config", caddyfile, "--adapter", "caddyfile",
+	cmd := exec.Command(c.program, "reload", "--force", "--config", caddyfile, "--adapter", "caddyfile",
 		"--address", strings.TrimPrefix(c.Admin, "http://"))
 	cmd.Env = c.env
 	out, err := cmd.CombinedOutput()
@@ -272,7 +292,11 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
-// FreeAddr returns a loopback address with a port that is free.
+// handedOut are the ports that FreeAddr has returned.
+var handedOut sync.Map
+
+// FreeAddr returns a loopback address with a port that is free, on all other
+// addresses too, because a site listens on all. No two calls return the same.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	// Below the ports that systems give to clients, of which tests have many.
@@ -281,8 +305,11 @@ func FreeAddr(t testing.TB) string {
 	for range tries {
 		port := strconv.Itoa(low + rand.IntN(high-low))
 		var l net.Listener
-		if l, err = net.Listen("tcp", ":"+port); err == nil {
-			_ = l.Close()
+		if l, err = net.Listen("tcp", ":"+port); err != nil {
+			continue
+		}
+		_ = l.Close()
+		if _, twice := handedOut.LoadOrStore(port, true); !twice {
 			return net.JoinHostPort("127.0.0.1", port)
 		}
 	}

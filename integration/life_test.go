@@ -36,7 +36,7 @@ func TestReload(t *testing.T) {
 	}
 	long := strings.Repeat("x", 1500)
 	for n, cl := range all {
-		cl.Send(`{"action":"` + long + `"}`)
+		cl.Send(`{"action":"none","text":"` + long + `"}`)
 		cl.ExpectError("unknown_action")
 		if n == 0 {
 			cl.Send(long + long)

@@ -27,20 +27,27 @@ func ParseFields(text []byte) (Fields, UserID, error) {
 	var out Fields
 	var id UserID
 	for _, f := range f {
-		switch f.name {
-		case "action", "ref", "resume", "device", "beat":
-			return Fields{}, "", fmt.Errorf("%q cannot be a field of a member", f.name)
-		case "id":
-			if id, err = ParseUserID(f.value); err != nil {
-				return Fields{}, "", err
-			}
-		default:
-			if err := out.set(f); err != nil {
-				return Fields{}, "", err
-			}
+		if f.name == "id" {
+			id, err = ParseUserID(f.value)
+		} else if err = CheckField(f.name); err == nil {
+			err = out.set(f)
+		}
+		if err != nil {
+			return Fields{}, "", err
 		}
 	}
 	return out, id, nil
+}
+
+// CheckField reports whether a name can be that of a fixed field.
+func CheckField(name string) error {
+	switch name {
+	case "id":
+		return errors.New("the id comes from the identity")
+	case "action", "ref", "resume", "device", "beat":
+		return fmt.Errorf("an open frame has %q for itself; it cannot be a field of a member", name)
+	}
+	return nil
 }
 
 // SetText fixes a field to a text; an empty one means that the member has no

@@ -25,7 +25,10 @@ type Settings struct {
 	// Actions carries out what is not the hub's own; nil: nothing does.
 	Actions Actions
 
-	// ActionTimeout is how long an action may take, MaxActions how many may run
+	// Events are told what happens; nil: nobody is.
+	Events Events
+
+	// ActionTimeout is how long an action or the telling of an event may take, MaxActions how many may run
 	// or wait; 0: no limit.
 	ActionTimeout time.Duration
 	MaxActions    int
@@ -59,6 +62,9 @@ type Hub struct {
 	outbox   outbox
 	lines    lines
 	failures gate // of log lines
+
+	departures departures
+	teller     teller
 }
 
 // hubShards bounds contention between connections that come and go.
@@ -193,9 +199,10 @@ func (s *Settings) linger(cause Cause) time.Duration {
 func (h *Hub) leave(a *Attachment, cause Cause) {
 	s := h.settings.Load()
 	gone := Departure{Conn: h.ConnID(a), Cause: cause}
+	m := a.Member()
 	switch {
-	case a.open.Load():
-		gone.User, gone.Linger = a.member.Load().ID, s.linger(cause)
+	case m != nil:
+		gone.User, gone.Linger = m.ID, s.linger(cause)
 		h.forget(a)
 	case a.doubt != "":
 		gone.User = a.doubt
@@ -204,6 +211,9 @@ func (h *Hub) leave(a *Attachment, cause Cause) {
 	}
 	a.doubt = ""
 	h.depart(s.Store, []Departure{gone})
+	if m != nil {
+		h.closed(a, m, cause, gone.Linger)
+	}
 }
 
 // forget makes an open connection one that is not open. a.mu must be held.
@@ -233,6 +243,7 @@ func (h *Hub) Leave() {
 		if m := a.Member(); m != nil {
 			gone = append(gone, Departure{User: m.ID, Conn: h.ConnID(a), Linger: s.linger(CauseStop), Cause: CauseStop})
 			h.forget(a)
+			h.closed(a, m, CauseStop, 0)
 		}
 		a.sealed = true
 		return true

@@ -121,7 +121,7 @@ func (h *Hub) runLine(num uint64, act *Action) {
 // or somebody else has taken over: a handler that does not return when its time
 // is over must not hold up the connection.
 func (h *Hub) runAction(num uint64, act *Action) *Action {
-	ctx, cancel := actionContext(h.settings.Load().ActionTimeout)
+	ctx, cancel := actionContext(context.Background(), h.settings.Load().ActionTimeout)
 	defer cancel()
 	if !h.lines.began(num, cancel) {
 		cancel()
@@ -142,16 +142,15 @@ func (h *Hub) runAction(num uint64, act *Action) *Action {
 	return h.lines.next(num)
 }
 
-func actionContext(timeout time.Duration) (context.Context, context.CancelFunc) {
+func actionContext(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	if timeout <= 0 {
-		return context.WithCancel(context.Background())
+		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(context.Background(), timeout)
+	return context.WithTimeout(ctx, timeout)
 }
 
-// doAction gives an action to the handlers of the present settings, whatever
-// they do.
-func (h *Hub) doAction(ctx context.Context, act *Action) (err error) {
+// Guarded makes a panic of a handler an error.
+func Guarded(fn func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
 			err = &panicked{v, debug.Stack()}
@@ -159,6 +158,12 @@ func (h *Hub) doAction(ctx context.Context, act *Action) (err error) {
 			err = errors.New("the handler aborted its answer")
 		}
 	}()
+	return fn()
+}
+
+// doAction gives an action to the handlers of the present settings, whatever
+// they do.
+func (h *Hub) doAction(ctx context.Context, act *Action) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -167,7 +172,7 @@ func (h *Hub) doAction(ctx context.Context, act *Action) (err error) {
 		if s.Actions == nil {
 			return frameErrorf(ErrorUnknownAction, "no action %.64q here", act.Name)
 		}
-		err := s.Actions.Do(ctx, act)
+		err := Guarded(func() error { return s.Actions.Do(ctx, act) })
 		// A reload may have come in between; twice the same are no reload.
 		if !errors.Is(err, ErrActionsRetired) || h.settings.Load() == s {
 			return err
@@ -185,7 +190,7 @@ func (h *Hub) actionEnded(ctx context.Context, act *Action, err error) {
 	if fe.Code != ErrorBackendFailed {
 		return
 	}
-	silent, ok := h.failures.pass(time.Now())
+	silent, ok := h.failures.pass(time.Now(), act.Name)
 	if !ok {
 		return
 	}
@@ -201,31 +206,4 @@ func (h *Hub) actionEnded(ctx context.Context, act *Action, err error) {
 		fields = append(fields, zap.ByteString("stack", p.stack))
 	}
 	h.settings.Load().Log.Error("action failed", fields...)
-}
-
-// gate lets a few log lines a second pass: a backend that is down would fill
-// the log with one for each frame.
-type gate struct {
-	mu     sync.Mutex // guards the fields below
-	since  time.Time
-	passed int
-	silent int // since the last that passed
-}
-
-const gateRate = 10
-
-// pass reports whether a line may be logged, and how many were not before it.
-func (g *gate) pass(now time.Time) (silent int, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if now.Sub(g.since) >= time.Second {
-		g.since, g.passed = now, 0
-	}
-	if g.passed >= gateRate {
-		g.silent++
-		return 0, false
-	}
-	g.passed++
-	silent, g.silent = g.silent, 0
-	return silent, true
 }

@@ -42,6 +42,9 @@ func (h *Hub) settleLocked(a *Attachment) (OpenResult, bool, error) {
 		return OpenResult{}, false, nil
 	}
 	res, err := h.register(a, h.Store(), m, a.at)
+	if err == nil && res.Online {
+		h.cameOnline(a, m)
+	}
 	return res, err == nil, err
 }
 

@@ -114,6 +114,9 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	a.setBeat(req.beat)
 	a.opened.Store(true)
 	h.stats.opens.Add(1)
+	if res.Accepted {
+		h.opened(a, req.member, res)
+	}
 	return res, nil
 }
 
@@ -173,8 +176,9 @@ func (h *Hub) displace(a *Attachment, at int64) {
 		return
 	}
 	a.sealed = true
-	if a.open.Load() {
+	if m := a.Member(); m != nil {
 		h.forget(a)
+		h.closed(a, m, CauseReplaced, 0)
 	}
 	a.conn.Close(CloseReplaced, "replaced by a newer connection")
 }
@@ -182,12 +186,14 @@ func (h *Hub) displace(a *Attachment, at int64) {
 func (h *Hub) close(a *Attachment) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.open.Load() {
+	m := a.Member()
+	if m == nil {
 		return frameErrorf(ErrorNotOpen, "this connection is not open")
 	}
-	gone := Departure{User: a.member.Load().ID, Conn: h.ConnID(a), Cause: CauseClient}
+	gone := Departure{User: m.ID, Conn: h.ConnID(a), Cause: CauseClient}
 	h.depart(h.Store(), []Departure{gone})
 	h.forget(a)
+	h.closed(a, m, CauseClient, 0)
 	return nil
 }
 

@@ -13,6 +13,8 @@ type Stats struct {
 	frames      atomic.Int64
 	pings       atomic.Int64
 	actions     atomic.Int64
+	told        atomic.Int64
+	untold      atomic.Int64
 	pushes      atomic.Int64
 	sent        atomic.Int64
 	drops       [2]atomic.Int64 // in the order of DropReasons
@@ -29,6 +31,8 @@ type StatsSnapshot struct {
 	Pings          int64                `json:"pings"`           // text heartbeats answered
 	Actions        int64                `json:"actions"`         // frames given to actions
 	ActionsNow     int64                `json:"actions_now"`     // of them, those that run or wait
+	EventsTold     int64                `json:"events_told"`     // taken by whom they were told
+	EventsGivenUp  int64                `json:"events_given_up"` // told in vain, or not at all
 	Pushes         int64                `json:"pushes"`          // asked of this node
 	Sent           int64                `json:"sent"`            // pushes handed to a connection
 	Dropped        map[DropReason]int64 `json:"dropped"`         // pushes given up, by reason
@@ -47,6 +51,8 @@ func (h *Hub) Stats() StatsSnapshot {
 		Pings:          s.pings.Load(),
 		Actions:        s.actions.Load(),
 		ActionsNow:     h.lines.count(),
+		EventsTold:     s.told.Load(),
+		EventsGivenUp:  s.untold.Load(),
 		Pushes:         s.pushes.Load(),
 		Sent:           s.sent.Load(),
 		Dropped:        map[DropReason]int64{DropQueueFull: s.drops[0].Load(), DropClosed: s.drops[1].Load()},

@@ -75,3 +75,9 @@ func (p *places) leave(c *Conn) {
 	p.taken--
 	c.place = placeNone
 }
+
+// Abandon gives back the place that Admit took, for a connection that will not
+// be: Upgrade follows with a refusal, or not at all.
+func (s *Server) Abandon(addr string) {
+	s.places.leave(&Conn{addr: addr, place: placeUnopened})
+}
