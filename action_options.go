@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -223,4 +224,19 @@ func (o *ActionOptions) parse(helper httpcaddyfile.Helper) error {
 	}
 	o.segments = nil
 	return nil
+}
+
+// groups are the names that the Caddyfile adapter gives to routes of which only
+// one is taken. It numbers them through the whole configuration.
+var groups = regexp.MustCompile(`"group":"group\d+"`)
+
+// fingerprint is the same for handlers with the same options.
+func (h *Handler) fingerprint() string {
+	seen := make(map[string]int)
+	return groups.ReplaceAllStringFunc(string(mustJSON(h)), func(name string) string {
+		if _, ok := seen[name]; !ok {
+			seen[name] = len(seen)
+		}
+		return fmt.Sprintf(`"group":"%d"`, seen[name])
+	})
 }

@@ -134,7 +134,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision joins the route to its hub.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
-	options := string(mustJSON(h))
+	options := h.fingerprint()
 	if h.Hub == "" {
 		h.Hub = defaultHub
 	}

@@ -208,3 +208,71 @@ func TestActionExpires(t *testing.T) {
 	ann.Send(`{"action":"renew"}`)
 	ann.ExpectClosed(4202)
 }
+
+// TestActionsBehindProxy gives handlers the client's address, not the proxy's.
+func TestActionsBehindProxy(t *testing.T) {
+	b := StartBackend(t, func(http.ResponseWriter, *http.Request) {})
+	site := `
+presence /ws {
+	action here {
+		respond "{client_ip}"
+	}
+	action there {
+		reverse_proxy ` + b.Addr + `
+	}
+}
+`
+	headers := []string{"X-Forwarded-For: 9.9.9.9", "X-Forwarded-Proto: https", "Cf-Connecting-Ip: 8.8.8.8"}
+	for trust, want := range map[string][3]string{
+		"trusted_proxies static 127.0.0.1":                                         {"9.9.9.9", "9.9.9.9, 127.0.0.1", "https"},
+		"trusted_proxies static 127.0.0.1\n\t\tclient_ip_headers Cf-Connecting-Ip": {"8.8.8.8", "9.9.9.9, 127.0.0.1", "https"},
+		"trusted_proxies static 10.0.0.0/8":                                        {"127.0.0.1", "127.0.0.1", "http"},
+	} {
+		c := StartText(t, "{\n\tservers {\n\t\t"+trust+"\n\t}\n}\n{$SITE}"+site)
+		ann := c.Dial("/ws", headers...)
+		ann.Send(`{"action":"here"}`, `{"action":"there","ref":1}`)
+		ann.Expect(want[0], `{"action":"reply","ref":1,"ok":true}`)
+		r := b.Next()
+		if got := r.Header.Get("X-Forwarded-For"); got != want[1] || r.Header.Get("X-Forwarded-Proto") != want[2] {
+			t.Errorf("%s: the backend is told %s, %s", trust, got, r.Header.Get("X-Forwarded-Proto"))
+		}
+	}
+}
+
+// TestActionIDs sees that two users stay two, though receivers trim headers.
+func TestActionIDs(t *testing.T) {
+	b := StartBackend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header.Get("Presence-Id")) })
+	c := StartText(t, "{$SITE}\npresence /ws {\n\taction id {\n\t\treverse_proxy "+b.Addr+"\n\t}\n}\n")
+	for id, want := range map[string]string{`"7"`: "7", `"7 "`: "7%20", `"Zoë"`: "Zoë", `"a b"`: "a b"} {
+		ann := c.Dial("/ws")
+		ann.Open(`"id":` + id)
+		ann.Send(`{"action":"id"}`)
+		ann.Expect(want)
+	}
+}
+
+// TestActionsOnTwoRoutes has one hub with the same handlers on two sites.
+func TestActionsOnTwoRoutes(t *testing.T) {
+	c := StartText(t, `(chat) {
+	presence /ws {
+		action x {
+			handle /ws {
+				respond one
+			}
+			handle {
+				respond two
+			}
+		}
+	}
+}
+{$SITE} {
+	import chat
+}
+{$OTHER} {
+	import chat
+}
+`, "OTHER=http://"+FreeAddr(t))
+	ann := c.Dial("/ws")
+	ann.Send(`{"action":"x"}`)
+	ann.Expect("one")
+}

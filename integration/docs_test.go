@@ -46,8 +46,8 @@ func TestDocumentedCurl(t *testing.T) {
 
 // TestDocumentedCaddyfiles adapts the Caddyfiles of the documents.
 func TestDocumentedCaddyfiles(t *testing.T) {
-	blocks := regexp.MustCompile("(?s)```(?:caddyfile)?\n(\\{\n\tpresence.*?)```")
-	for _, file := range []string{"README.md", "docs/caddyfile.md"} {
+	blocks := regexp.MustCompile("(?s)```(?:caddyfile)?\n((?:\\{\n\tpresence|app.example.com).*?)```")
+	for _, file := range []string{"README.md", "docs/caddyfile.md", "docs/actions.md"} {
 		found := blocks.FindAllStringSubmatch(readFile(t, file), -1)
 		if len(found) == 0 {
 			t.Errorf("%s has no Caddyfile", file)
