@@ -19,6 +19,16 @@ func (h *Hub) EachOpen(fn func(user UserID, num uint64)) {
 	})
 }
 
+// Has implements Local.
+func (h *Hub) Has(user UserID, num uint64) bool {
+	a := h.attached(num)
+	if a == nil {
+		return false
+	}
+	m := a.member.Load() // set before the store is told
+	return m != nil && m.ID == user
+}
+
 // Assert implements Local.
 func (h *Hub) Assert(ctx context.Context, want func(UserID) bool) (int, error) {
 	var failed error

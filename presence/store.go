@@ -98,6 +98,10 @@ type Local interface {
 	// EachOpen calls fn for the user and the number of each open connection.
 	EachOpen(fn func(user UserID, num uint64))
 
+	// Has reports whether a connection is open for a user, or about to be: one
+	// that the store has registered is.
+	Has(user UserID, num uint64) bool
+
 	// Assert opens the open connections of those users again that fn names, and
 	// returns how many; it ends with the first error.
 	Assert(ctx context.Context, fn func(UserID) bool) (int, error)

@@ -160,13 +160,7 @@ func (s *Store) counts(ctx context.Context, hub string) ([]count, error) {
 // audit closes connections of this node that a partition has, and the node has
 // not.
 func (s *Store) audit(ctx context.Context, hub string, p int, local presence.Local) error {
-	open := make(map[string]bool)
 	node := s.Node()
-	local.EachOpen(func(user presence.UserID, num uint64) {
-		if partition(user) == p {
-			open[string(user)+"\t"+presence.ConnID{Node: node, Num: num}.String()] = true
-		}
-	})
 	var gone []presence.Departure
 	for cursor := uint64(0); ; {
 		fields, next, err := s.scan(ctx, hub, p, cursor)
@@ -177,8 +171,9 @@ func (s *Store) audit(ctx context.Context, hub string, p int, local presence.Loc
 			for line := range strings.SplitSeq(fields[i+1], "\n") {
 				conn, _, _ := strings.Cut(line, "\t")
 				id, err := presence.ParseConnID(conn)
-				if err == nil && id.Node == node && !open[fields[i]+"\t"+conn] {
-					gone = append(gone, presence.Departure{User: presence.UserID(fields[i]), Conn: id, Cause: presence.CauseLost})
+				user := presence.UserID(fields[i])
+				if err == nil && id.Node == node && !local.Has(user, id.Num) {
+					gone = append(gone, presence.Departure{User: user, Conn: id, Cause: presence.CauseLost})
 				}
 			}
 		}
