@@ -3,11 +3,14 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"net/http"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/seed-57c14f3c/caddy-presence/presence/redisstore/redistest"
 )
@@ -136,10 +139,10 @@ func TestRedisLosesAll(t *testing.T) {
 // TestRedisLosesSome takes records out, and puts others in, behind the nodes'
 // backs: both are mended.
 func TestRedisLosesSome(t *testing.T) {
-	nodes, redis := startNodes(t, 2)
+	nodes, server := startNodes(t, 2)
 	nodes[0].online(0, 64)
 	nodes[1].expectMemberCount(64)
-	client, ctx := redis.Client(), t.Context()
+	client, ctx := server.Client(), t.Context()
 	for _, name := range []string{"u", "t", "m"} {
 		for p := range 32 {
 			client.Del(ctx, fmt.Sprintf("presence:{p%d}:%s", p, name))
@@ -149,6 +152,20 @@ func TestRedisLosesSome(t *testing.T) {
 	for i := range 64 {
 		nodes[1].ExpectState(fmt.Sprint(i), "online")
 	}
+
+	// A connection that the node has not, as an old snapshot may have it.
+	_, answer := nodes[0].Call(http.MethodGet, "/presence/members/0", "")
+	_, conn, _ := strings.Cut(answer, `"conn":"`)
+	node, _, _ := strings.Cut(conn, ".")
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte("ghost"))
+	key := fmt.Sprintf("presence:{p%d}:", hash.Sum32()%64)
+	client.HSet(ctx, key+"u", "ghost", node+".zzz\t1\t\t\t\t\t{}")
+	client.ZAdd(ctx, key+"t", redis.Z{Member: "\tghost"})
+	client.HIncrBy(ctx, key+"m", "n:"+node, 1)
+	nodes[1].ExpectState("ghost", "online")
+	nodes[1].ExpectState("ghost", "offline")
+	nodes[1].expectMemberCount(64)
 }
 
 func (c *Caddy) signal(s syscall.Signal) {
