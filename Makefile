@@ -1,11 +1,13 @@
 # make test     installs what the tests need, and runs all of them
 # make lint     what costs little: format, vet, staticcheck, caddy fmt
-# make bench    the benchmarks of docs/benchmarks.md
+# make stress   a million frames, a hundred thousand connections
+# make bench    compares with other servers, in less than ten minutes, and writes
+#               docs/benchmarks.md
 
 SHELL := bash
 GO ?= go
 
-.PHONY: test lint deps unit client integration bench
+.PHONY: test lint deps unit client integration stress bench
 
 test: deps lint unit client integration
 
@@ -28,7 +30,7 @@ lint:
 	for file in examples/*/Caddyfile; do $(GO) run ./cmd/caddy fmt --diff $$file >/dev/null || { echo "$$file is not formatted"; exit 1; }; done
 
 unit:
-	$(GO) test -race ./presence/... ./caddyfile .
+	$(GO) test -race ./presence/... ./caddyfile ./bench/... .
 
 client:
 	cd client && npm run --silent types && npm test --silent
@@ -36,5 +38,8 @@ client:
 integration:
 	$(GO) test -timeout 20m ./integration
 
+stress:
+	STRESS=1 $(GO) test -race -timeout 20m -run 'Interleaving|ComeAndGo' ./presence/socket
+
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./presence/...
+	$(GO) run ./bench/run

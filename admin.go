@@ -54,6 +54,8 @@ func newAPI() *http.ServeMux {
 		"/conns/{conn}": {http.MethodDelete: kickConn},
 		"/count":        {http.MethodGet: count},
 		"/stats":        {http.MethodGet: stats},
+		"/nodes":        {http.MethodGet: nodes},
+		"/ready":        {http.MethodGet: ready},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -342,14 +344,14 @@ func kickMember(h *liveHub, _ http.ResponseWriter, r *http.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	found, elsewhere, err := h.Kick(r.Context(), id)
+	ended, unconfirmed, err := h.Kick(r.Context(), id)
 	if err != nil {
 		return nil, err
 	}
-	if found == 0 {
+	if ended+unconfirmed == 0 {
 		return nil, apiErrorf(http.StatusNotFound, "user %q has no connection", id)
 	}
-	return kicked{found - elsewhere, elsewhere}, nil
+	return kicked{ended, unconfirmed}, nil
 }
 
 func kickConn(h *liveHub, _ http.ResponseWriter, r *http.Request) (any, error) {
@@ -357,10 +359,11 @@ func kickConn(h *liveHub, _ http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, apiErrorf(http.StatusBadRequest, "%v", err)
 	}
-	if !h.KickConn(id) {
-		return nil, apiErrorf(http.StatusNotFound, "connection %s is not on this node", id)
+	ended, unconfirmed := h.KickByID(r.Context(), id)
+	if ended+unconfirmed == 0 {
+		return nil, apiErrorf(http.StatusNotFound, "there is no connection %s", id)
 	}
-	return kicked{Kicked: 1}, nil
+	return kicked{ended, unconfirmed}, nil
 }
 
 func count(h *liveHub, _ http.ResponseWriter, r *http.Request) (any, error) {

@@ -126,6 +126,7 @@ func (h *liveHub) Destruct() error {
 	}
 	h.server.Shutdown()
 	h.EndEvents(eventsWait)
+	h.Store().Leave(h.Name())
 	return nil
 }
 

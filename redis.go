@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddyconf "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -48,8 +49,15 @@ type RedisStore struct {
 	// read such a hash. Default: none.
 	Mirror string `json:"mirror,omitempty"`
 
+	// After how long without a sign of life a node is declared dead, and its
+	// members are taken out. Default: 10s.
+	Lease caddy.Duration `json:"lease,omitempty"`
+
 	resolved redisstore.Config
 }
+
+// minLease leaves a node the time to renew its lease on a bad day.
+const minLease = time.Second
 
 // CaddyModule returns the Caddy module information.
 func (RedisStore) CaddyModule() caddy.ModuleInfo {
@@ -67,7 +75,7 @@ func (s *RedisStore) Provision(caddy.Context) error {
 	}
 	s.resolved = redisstore.Config{
 		Username: resolve(s.Username), Password: resolve(s.Password), MasterName: resolve(s.MasterName),
-		Cluster: s.Cluster, Prefix: resolve(s.Prefix), Mirror: resolve(s.Mirror),
+		Cluster: s.Cluster, Prefix: resolve(s.Prefix), Mirror: resolve(s.Mirror), Lease: time.Duration(s.Lease),
 	}
 	for _, u := range s.URLs {
 		s.resolved.URLs = append(s.resolved.URLs, resolve(u))
@@ -83,6 +91,9 @@ func (s *RedisStore) Provision(caddy.Context) error {
 		}
 		s.resolved.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
+	if s.Lease != 0 && time.Duration(s.Lease) < minLease {
+		return fmt.Errorf("the store redis: a lease is at least %v", minLease)
+	}
 	if failed != nil {
 		return fmt.Errorf("the store redis: %w", failed)
 	}
@@ -93,7 +104,7 @@ func (s *RedisStore) Provision(caddy.Context) error {
 func (s *RedisStore) Key() string {
 	c := s.resolved
 	texts := []string{c.Username, c.Password, c.MasterName, s.TLSCA, c.Prefix, c.Mirror}
-	return fmt.Sprintf("redis %q %q %t", c.URLs, texts, c.Cluster)
+	return fmt.Sprintf("redis %q %q %t %v", c.URLs, texts, c.Cluster, c.Lease)
 }
 
 // OpenStore implements StoreModule.
@@ -111,6 +122,7 @@ func (s *RedisStore) OpenStore(log *zap.Logger) (presence.Store, error) {
 //		tls_ca      <file>
 //		prefix      <text>
 //		mirror      <text>
+//		lease       <duration>
 //	}
 func (s *RedisStore) UnmarshalCaddyfile(d *caddyconf.Dispenser) error {
 	d.Next()
@@ -127,6 +139,7 @@ func (s *RedisStore) options() caddyfile.Block {
 		"tls_ca":      caddyfile.String(&s.TLSCA),
 		"prefix":      caddyfile.String(&s.Prefix),
 		"mirror":      caddyfile.String(&s.Mirror),
+		"lease":       caddyfile.Duration(&s.Lease),
 	}
 }
 

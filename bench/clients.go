@@ -2,10 +2,10 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -13,179 +13,169 @@ import (
 	"time"
 )
 
-// clients are the open connections. Each has a goroutine that reads frames and
-// throws them away but for their time.
+// clients are the open connections. Each has a goroutine that reads messages, and
+// throws them away but for their number and time.
 type clients struct {
-	all  []*client
-	took time.Duration // to connect and open them all
+	options
+	all  []net.Conn
+	base used // what the server used before the first client came
 
-	received atomic.Int64 // messages, without pongs
-	pongs    atomic.Int64
+	received counter // pushed messages
+	pongs    counter
+
+	timing atomic.Pointer[arrivals] // where times of messages are kept, or nil
 }
 
-type client struct {
-	net.Conn
-	id    int
-	owner *clients
+// gently is how many clients connect at once when they are not a storm.
+const gently = 64
 
-	mu   sync.Mutex // guards the field below
-	want chan time.Time
+// warmUp opens some connections and closes them, so that what a server needs once
+// is not counted as that of a connection.
+func (cs *clients) warmUp() error {
+	all := cs.conns
+	cs.conns = min(all, 200)
+	_, err := cs.connectAll(gently)
+	cs.close()
+	cs.conns = all
+	settle(cs.pids)
+	cs.base = usage(cs.pids)
+	return err
 }
 
-// connectAll connects and opens o.conns clients, from several addresses, as many
-// at once as a server should take.
-func connectAll(o options) (*clients, error) {
-	const atOnce = 64
-	cs := &clients{all: make([]*client, o.conns)}
-	began := time.Now()
-	next := make(chan int)
-	failed := make(chan error, atOnce)
+// connectAll connects and opens all clients, so many at once, and says how many
+// failed, and the first error.
+func (cs *clients) connectAll(atOnce int) (failed int, first error) {
+	cs.all = make([]net.Conn, cs.conns)
+	errs := make([]error, cs.conns)
+	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range atOnce {
+	for range min(atOnce, cs.conns) {
 		wg.Go(func() {
-			for i := range next {
-				c, err := cs.connect(o, i)
-				if err != nil {
-					failed <- err
-					return
-				}
-				cs.all[i] = c
+			for i := next.Add(1) - 1; i < int64(cs.conns); i = next.Add(1) - 1 {
+				cs.all[i], errs[i] = cs.connect(int(i))
 			}
 		})
 	}
-	var err error
-	for i := range o.conns {
-		select {
-		case next <- i:
-		case err = <-failed:
-		}
-		if err != nil {
-			break
-		}
-	}
-	close(next)
 	wg.Wait()
-	cs.took = time.Since(began)
-	return cs, err
-}
-
-// dialer takes one of a few source addresses, so that ports do not run out.
-func dialer(i int) *net.Dialer {
-	const addresses = 8
-	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%addresses))}, Timeout: 10 * time.Second}
-}
-
-func (cs *clients) connect(o options, i int) (*client, error) {
-	conn, err := dialer(i).Dial("tcp", o.url.Host)
-	if err != nil {
-		return nil, err
-	}
-	if o.tls {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: o.url.Hostname()})
-	}
-	c := &client{Conn: conn, id: i, owner: cs}
-	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", o.url.RequestURI(), o.url.Host)
-	if err != nil {
-		return nil, err
-	}
-	r := bufio.NewReaderSize(conn, 512)
-	status, err := r.ReadString('\n')
-	if err != nil || !strings.Contains(status, "101") {
-		return nil, fmt.Errorf("handshake %d: %q, %w", i, status, err)
-	}
-	for line := ""; line != "\r\n"; {
-		if line, err = r.ReadString('\n'); err != nil {
-			return nil, err
+	for _, err := range errs {
+		if err != nil {
+			failed++
+			first = cmp.Or(first, err)
 		}
 	}
-	if _, err := conn.Write(frame(fmt.Sprintf(`{"action":"open","id":"user%d","type":"driver","name":"User Name %d","phone":"+86138%08d","ref":1}`, i, i, i))); err != nil {
-		return nil, err
-	}
-	if _, err := readFrame(r); err != nil {
-		return nil, err
-	}
-	go c.read(r)
-	return c, nil
+	return failed, first
 }
 
-func (c *client) read(r *bufio.Reader) {
+// patience is how long a client waits for anything.
+const patience = 20 * time.Second
+
+// dialer takes one of several source addresses, so that neither ports run out, nor
+// a limit by address is met.
+func dialer(i int) *net.Dialer {
+	const addresses = 100
+	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%addresses))}, Timeout: patience, KeepAlive: -1}
+}
+
+// connect opens a client's connection, and puts its user online.
+func (cs *clients) connect(i int) (net.Conn, error) {
+	conn, err := dialer(i).Dial("tcp", cs.url.Host)
+	if err != nil {
+		return nil, err
+	}
+	if cs.url.Scheme == "wss" {
+		// The certificate is one that the server made for itself.
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	r := bufio.NewReaderSize(conn, 512)
+	if err := cs.open(conn, r, i); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("client %d: %w", i, err)
+	}
+	_ = conn.SetDeadline(time.Time{})
+	go cs.read(conn, r)
+	return conn, nil
+}
+
+func (cs *clients) open(conn net.Conn, r *bufio.Reader, i int) error {
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", cs.url.RequestURI(), cs.url.Host); err != nil {
+		return err
+	}
+	status, err := r.ReadString('\n')
+	if err != nil || !strings.Contains(status, " 101 ") {
+		return errors.Join(fmt.Errorf("the handshake is answered %q", status), err)
+	}
+	for line := status; line != "\r\n"; {
+		if line, err = r.ReadString('\n'); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.Write(frame(opText, []byte(cs.codec.open(i)))); err != nil {
+		return err
+	}
+	_, message, err := readFrame(r, nil)
+	if err == nil && !cs.codec.opened(message) {
+		err = fmt.Errorf("the open frame is answered %q", message)
+	}
+	return err
+}
+
+// read counts what comes, until the connection ends.
+func (cs *clients) read(conn net.Conn, r *bufio.Reader) {
+	var buf []byte
 	for {
-		text, err := readFrame(r)
-		if err != nil {
+		opcode, message, err := readFrame(r, buf)
+		if err != nil || opcode == opClose {
 			return
 		}
-		if text == "pong" {
-			c.owner.pongs.Add(1)
-		} else {
-			c.owner.received.Add(1)
+		switch opcode {
+		case opText:
+			cs.count(message)
+			if answer := cs.codec.answer(message); answer != "" {
+				_, _ = conn.Write(frame(opText, []byte(answer)))
+			}
+		case opPing:
+			_, _ = conn.Write(frame(opPong, message))
 		}
-		c.mu.Lock()
-		want := c.want
-		c.mu.Unlock()
-		if want != nil {
-			want <- time.Now()
-		}
+		buf = message
 	}
 }
 
-// expect makes a channel that is told the time of each message.
-func (c *client) expect() chan time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.want = make(chan time.Time, 1024)
-	return c.want
+func (cs *clients) count(message []byte) {
+	marks := findMarks(message)
+	if len(marks) == 0 {
+		cs.pongs.add(cs.codec.pongs(message))
+		return
+	}
+	if timing := cs.timing.Load(); timing != nil {
+		timing.arrived(marks)
+	}
+	cs.received.add(len(marks))
 }
 
+// close ends all connections.
 func (cs *clients) close() {
-	for _, c := range cs.all {
-		if c != nil {
-			_ = c.Close()
+	for _, conn := range cs.all {
+		if conn != nil {
+			_ = conn.Close()
 		}
 	}
+	cs.all = nil
 }
 
-// frame is a masked text frame, with a mask of zeros: what masking costs the
-// client is not what is measured.
-func frame(text string) []byte {
-	b := []byte{0x81}
-	if len(text) < 126 {
-		b = append(b, 0x80|byte(len(text)))
-	} else {
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(len(text)))
-	}
-	return append(append(b, 0, 0, 0, 0), text...)
+// perConn is memory beyond what the server had without clients, in KiB for each.
+func (cs *clients) perConn(rss int64) float64 {
+	return float64(rss-cs.base.rss) / 1024 / float64(cs.conns)
 }
 
-// readFrame reads one text frame, and answers nothing: protocol pings are passed
-// over, so runs must be shorter than the server's patience.
-func readFrame(r *bufio.Reader) (string, error) {
-	for {
-		var head [2]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return "", err
+// memory fills in what a connection takes now.
+func (cs *clients) memory(r *result) {
+	now := usage(cs.pids)
+	r.KiBPerConn = cs.perConn(now.rss)
+	if len(now.each) > 1 {
+		for i := range now.each {
+			r.KiBOfEach = append(r.KiBOfEach, float64(now.each[i]-cs.base.each[i])/1024/float64(cs.conns))
 		}
-		n := int(head[1])
-		if n == 126 {
-			var b [2]byte
-			if _, err := io.ReadFull(r, b[:]); err != nil {
-				return "", err
-			}
-			n = int(binary.BigEndian.Uint16(b[:]))
-		}
-		if head[0] != 0x81 || n > 4 {
-			if _, err := r.Discard(n); err != nil {
-				return "", err
-			}
-			if head[0] == 0x81 {
-				return "", nil
-			}
-			continue
-		}
-		buf := make([]byte, n)
-		if _, err := io.ReadFull(r, buf); err != nil {
-			return "", err
-		}
-		return string(buf), nil
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -298,17 +299,22 @@ var handedOut sync.Map
 // addresses too, because a site listens on all. No two calls return the same.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", ":0")
-		if err != nil {
-			t.Fatal(err)
+	// Below the ports that systems give to clients, of which tests have many.
+	const low, high, tries = 20_000, 32_000, 100
+	var err error
+	for range tries {
+		port := strconv.Itoa(low + rand.IntN(high-low))
+		var l net.Listener
+		if l, err = net.Listen("tcp", ":"+port); err != nil {
+			continue
 		}
-		port := l.Addr().(*net.TCPAddr).Port
 		_ = l.Close()
 		if _, twice := handedOut.LoadOrStore(port, true); !twice {
-			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+			return net.JoinHostPort("127.0.0.1", port)
 		}
 	}
+	t.Fatal(err)
+	return ""
 }
 
 // Eventually waits until ok is true, or fails with what.

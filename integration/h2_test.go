@@ -31,6 +31,7 @@ const tlsSite = `{
 }
 {$TLS_SITE} {
 	tls internal
+	bind 127.0.0.1
 	log
 	presence /ws {
 		ping_interval 0

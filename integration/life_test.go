@@ -36,7 +36,7 @@ func TestReload(t *testing.T) {
 	}
 	long := strings.Repeat("x", 1500)
 	for n, cl := range all {
-		cl.Send(`{"action":"` + long + `"}`)
+		cl.Send(`{"action":"none","text":"` + long + `"}`)
 		cl.ExpectError("unknown_action")
 		if n == 0 {
 			cl.Send(long + long)
@@ -122,34 +122,49 @@ func TestReloadToAnotherStore(t *testing.T) {
 		func() string { return "the mirror is not cleaned" })
 }
 
-// TestRedisGone loses Redis under connections: they live, opens are refused with
-// a code, the log has a line, and all is well when Redis is back.
+// TestRedisGone loses Redis under connections: they live, others open and close,
+// pushes reach who is on this node and say what they could not reach, the log has
+// a line, and Redis knows all when it is back.
 func TestRedisGone(t *testing.T) {
 	redis := redistest.Start(t)
-	c := StartText(t, "{\n\tpresence {\n\t\tstore redis {$REDIS}\n\t}\n}\n{$SITE}\npresence /ws {\n\trate_limit 0 0\n}\n", "REDIS="+redis.URL())
-	ann, bob := c.Dial("/ws"), c.Dial("/ws")
+	c := StartText(t, "{\n\tpresence {\n\t\tstore redis {$REDIS}\n\t\tgrace 100ms\n\t}\n}\n{$SITE}\npresence /ws {\n\trate_limit 0 0\n}\n", "REDIS="+redis.URL())
+	ann, bob, eve := c.Dial("/ws"), c.Dial("/ws"), c.Dial("/ws")
 	ann.Open(`"id":7`)
+	eve.Open(`"id":9`)
 	redis.Kill()
-	for range 50 {
-		bob.Send(`{"action":"open","id":8}`)
-		bob.ExpectError("store_unavailable")
+	bob.Open(`"id":8`)
+	for i := range 50 {
+		bob.Send(fmt.Sprintf(`{"action":"open","id":8,"n":%d,"ref":1}`, i))
+		if reply := bob.Next(); !strings.Contains(reply, `"ok":true`) {
+			t.Fatalf("opening without Redis: %s", reply)
+		}
 	}
-	ann.ExpectNothing()
-	if status, _ := c.Call("POST", "/presence/push", `{"to":{"ids":[7]},"data":1}`); status != 503 {
-		t.Errorf("a push to a user without Redis: status %d", status)
+	eve.Send(`{"action":"close","ref":2}`)
+	eve.Expect(`{"action":"reply","ref":2,"ok":true}`)
+	status, answer := c.Call("POST", "/presence/push", `{"to":{"ids":[7,8,10]},"text":"to ids"}`)
+	for _, want := range []string{`"sent":2`, `"incomplete":true`, `"unknown":["10"]`, `"offline":[]`} {
+		if status != 200 || !strings.Contains(answer, want) {
+			t.Errorf("a push to ids without Redis: status %d, %s, want %s", status, answer, want)
+		}
 	}
-	if r := c.Push(`{"to":{"all":true},"text":"to who is here"}`); r.Sent != 1 {
+	if r := c.Push(`{"to":{"all":true},"text":"to all"}`); r.Sent != 2 {
 		t.Errorf("a push to all without Redis: %+v", r)
 	}
-	ann.Expect("to who is here")
+	ann.Expect("to ids", "to all")
+	bob.Expect("to ids", "to all")
+	if status, answer := c.Call("GET", "/presence/members", ""); status != 503 {
+		t.Errorf("members without Redis: status %d, %s", status, answer)
+	}
 	if n := strings.Count(c.Log(), "redis does not answer"); n != 1 {
 		t.Errorf("the log has %d lines about it", n)
 	}
 	redis.Restart()
-	Eventually(t, func() bool {
-		bob.Send(`{"action":"open","id":8,"ref":1}`)
-		return strings.Contains(bob.Next(), `"ok":true`)
-	}, func() string { return "nobody can open when Redis is back" })
+	c.expectMemberCount(2)
+	c.ExpectState("8", "online")
+	c.ExpectState("7", "online")
+	c.ExpectState("9", "offline")
+	bob.Cut()
+	c.ExpectState("8", "offline")
 	Eventually(t, func() bool { return strings.Contains(c.Log(), "redis answers again") },
 		func() string { return "the log does not say that Redis is back" })
 }

@@ -103,6 +103,7 @@ func TestActionLine(t *testing.T) {
 		for range 4 {
 			f.receive(bob, `{"action":"b"}`)
 		}
+		synctest.Wait() // the first runs
 		f.expect(bob, `{"action":"error","code":"too_fast","message":"too many actions are under way here; this one is not handled"}`)
 		synctest.Wait()
 		f.hub.Detach(bob, presence.CauseLost)

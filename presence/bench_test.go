@@ -15,7 +15,10 @@ type sink struct{ attachment presence.Attachment }
 
 func (s *sink) Attachment() *presence.Attachment        { return &s.attachment }
 func (s *sink) Send(*presence.Message) presence.Outcome { return presence.Sent }
-func (s *sink) Close(presence.CloseCode, string)        {}
+func (s *sink) SendBurst(_ *presence.Burst, out []presence.Outcome) {
+	clear(out) // presence.Sent
+}
+func (s *sink) Close(presence.CloseCode, string) {}
 
 // benchHub is a hub with so many members, without sockets.
 func benchHub(b *testing.B, n int) *presence.Hub {

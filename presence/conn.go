@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,10 @@ import (
 type Conn interface {
 	// Send hands over a message, after all that were handed over before.
 	Send(m *Message) Outcome
+
+	// SendBurst is Send for each message of a burst, in order; outcomes has
+	// place for as many.
+	SendBurst(b *Burst, outcomes []Outcome)
 
 	// Close begins to close the connection with a code. Only the first call
 	// counts. Whoever reads from the connection calls Hub.Detach in the end.
@@ -32,17 +37,18 @@ type Attachment struct {
 
 	// Atomic: read by pushes and sweeps, written under mu.
 	member atomic.Pointer[Member] // who the connection is; nil unless open or opening
+	beat   atomic.Uint32          // in milliseconds, as announced by the last open; see Beat
 	open   atomic.Bool            // the store has it
-	beat   atomic.Int64           // as announced by the last open; see Beat
 	opened atomic.Bool            // was open at some time
 
 	// mu lets open, close, kick and detach of this connection follow one
 	// another. It is held during store calls, and never together with the mu
 	// of another Attachment. It guards the fields below.
-	mu     sync.Mutex
-	at     int64  // order of the last open, as the store gave it
-	doubt  UserID // an open of this user timed out: the store may have it
-	sealed bool   // the connection is ending: no open any more
+	mu      sync.Mutex
+	sealed  bool   // the connection is ending: no open any more
+	pending bool   // it is open, and the store has not been told
+	at      int64  // order of the last open, as the store gave it
+	doubt   UserID // an open of this user was refused: the store may have it
 }
 
 // SetOrigin keeps what actions and events need of the handshake. It must be
@@ -60,11 +66,24 @@ func (a *Attachment) Member() *Member {
 // Opened reports whether the connection has ever been open.
 func (a *Attachment) Opened() bool { return a.opened.Load() }
 
+// noBeat stands for a client that said nothing of a beat.
+const noBeat = math.MaxUint32
+
+// setBeat keeps what an open frame announced; negative: nothing.
+func (a *Attachment) setBeat(d time.Duration) {
+	if d < 0 {
+		a.beat.Store(noBeat)
+		return
+	}
+	a.beat.Store(uint32((d + time.Millisecond - 1) / time.Millisecond))
+}
+
 // Beat returns how often the client promised a data frame: negative if it said
 // nothing, 0 if it only listens.
 func (a *Attachment) Beat() time.Duration {
-	if !a.opened.Load() {
+	beat := a.beat.Load()
+	if !a.opened.Load() || beat == noBeat {
 		return -1
 	}
-	return time.Duration(a.beat.Load())
+	return time.Duration(beat) * time.Millisecond
 }

@@ -2,20 +2,23 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
-// debts are departures that a store could not be told. A goroutine lives only
-// while there are some, and pays them when the store is back. Without them,
-// users who left during an outage would stay listed.
+// debts are what a store could not be told: departures, and connections that are
+// open. A goroutine lives only while there are some, and pays them when the store
+// is back. Without them, users who left during an outage would stay listed, and
+// those who came would not be.
 type debts struct {
 	mu      sync.Mutex // guards the fields below
 	owed    map[Store][]Departure
+	opens   map[*Attachment]struct{}
 	running bool
 }
 
-// debtInterval is how often a store that is away is asked to take departures.
+// debtInterval is how often a store that is away is asked to take them.
 const debtInterval = time.Second
 
 func (d *debts) add(h *Hub, store Store, gone []Departure) {
@@ -25,6 +28,22 @@ func (d *debts) add(h *Hub, store Store, gone []Departure) {
 		d.owed = make(map[Store][]Departure)
 	}
 	d.owed[store] = append(d.owed[store], gone...)
+	d.payLocked(h)
+}
+
+// owe adds a connection that is open.
+func (d *debts) owe(h *Hub, a *Attachment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.opens == nil {
+		d.opens = make(map[*Attachment]struct{})
+	}
+	d.opens[a] = struct{}{}
+	d.payLocked(h)
+}
+
+// payLocked starts the goroutine that pays. d.mu must be held.
+func (d *debts) payLocked(h *Hub) {
 	if !d.running {
 		d.running = true
 		go d.pay(h)
@@ -35,9 +54,9 @@ func (d *debts) pay(h *Hub) {
 	for {
 		time.Sleep(debtInterval)
 		d.mu.Lock()
-		owed := d.owed
-		d.owed = nil
-		if len(owed) == 0 {
+		owed, opens := d.owed, d.opens
+		d.owed, d.opens = nil, nil
+		if len(owed) == 0 && len(opens) == 0 {
 			d.running = false
 			d.mu.Unlock()
 			return
@@ -48,5 +67,27 @@ func (d *debts) pay(h *Hub) {
 				d.add(h, store, gone)
 			}
 		}
+		d.payOpens(h, opens)
 	}
+}
+
+// payOpens tells the store of connections, several at once; those that it does not
+// take remain owed.
+func (d *debts) payOpens(h *Hub, opens map[*Attachment]struct{}) {
+	work := make(chan *Attachment, len(opens))
+	for a := range opens {
+		work <- a
+	}
+	close(work)
+	var wg sync.WaitGroup
+	for range min(assertWorkers, len(opens)) {
+		wg.Go(func() {
+			for a := range work {
+				if err := h.settle(a); errors.Is(err, ErrStoreUnavailable) {
+					d.owe(h, a)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -60,10 +60,18 @@ func (h *Hub) wants(kind EventKind) bool {
 // opened tells that a connection is open. a.mu must be held.
 func (h *Hub) opened(a *Attachment, m *Member, res OpenResult) {
 	h.tell(EventOpen, m, a, "")
-	h.departures.cameBack(h, m.ID, res.Online)
 	if res.Online {
-		h.tell(EventOnline, m, a, "")
+		h.cameOnline(a, m)
+	} else {
+		h.departures.cameBack(h, m.ID, false)
 	}
+}
+
+// cameOnline tells that the user of a connection was offline, and no longer is.
+// a.mu must be held.
+func (h *Hub) cameOnline(a *Attachment, m *Member) {
+	h.departures.cameBack(h, m.ID, true)
+	h.tell(EventOnline, m, a, "")
 }
 
 // closed tells that a connection is no longer open and, unless it was replaced

@@ -96,7 +96,12 @@ func (h *Hub) Store() Store { return h.settings.Load().Store }
 // Configure returns.
 func (h *Hub) Configure(s Settings) {
 	old := h.settings.Swap(&s)
-	if old != nil && old.Store != s.Store {
+	if old != nil && old.Store == s.Store {
+		return
+	}
+	s.Store.Join(h.name, h)
+	if old != nil {
+		old.Store.Leave(h.name)
 		h.move(old.Store, s.Store)
 	}
 }
@@ -171,7 +176,7 @@ func (h *Hub) attached(num uint64) *Attachment {
 
 // local returns the connection with an id, or nil if it is not attached here.
 func (h *Hub) local(id ConnID) *Attachment {
-	if id.Node != h.settings.Load().Store.Node() {
+	if !h.settings.Load().Store.Owns(id.Node) {
 		return nil
 	}
 	return h.attached(id.Num)
@@ -214,6 +219,7 @@ func (h *Hub) leave(a *Attachment, cause Cause) {
 // forget makes an open connection one that is not open. a.mu must be held.
 func (h *Hub) forget(a *Attachment) {
 	a.open.Store(false)
+	a.pending = false
 	a.member.Store(nil)
 	h.stats.members.Add(-1)
 }
@@ -245,41 +251,4 @@ func (h *Hub) Leave() {
 	if len(gone) > 0 {
 		h.depart(s.Store, gone)
 	}
-}
-
-// move registers the open members with another store, then takes them out of
-// the one that is no longer used.
-func (h *Hub) move(from, to Store) {
-	const workers = 8
-	conns := make(chan *Attachment)
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for a := range conns {
-				h.moveOne(a, from, to)
-			}
-		})
-	}
-	h.Range(func(c Conn) bool {
-		conns <- c.Attachment()
-		return true
-	})
-	close(conns)
-	wg.Wait()
-}
-
-func (h *Hub) moveOne(a *Attachment, from, to Store) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	m := a.Member()
-	if m == nil || a.sealed {
-		return
-	}
-	old := Departure{User: m.ID, Conn: ConnID{Node: from.Node(), Num: a.num}, Cause: CauseStop}
-	res, err := h.register(a, to, m, "")
-	if err != nil || !res.Accepted {
-		h.settings.Load().Log.Error("member not moved to the new store",
-			zap.String("hub", h.name), zap.Error(err))
-	}
-	h.depart(from, []Departure{old})
 }

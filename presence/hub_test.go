@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -23,11 +24,18 @@ type conn struct {
 	code   presence.CloseCode
 	answer presence.Outcome // what Send says
 	queued []*presence.Message
+	bursts []int         // how many messages came together
+	held   chan struct{} // if set, Send waits until it is closed
+	slow   time.Duration // how long Send takes
 }
 
 func (c *conn) Attachment() *presence.Attachment { return &c.attachment }
 
 func (c *conn) Send(m *presence.Message) presence.Outcome {
+	if c.held != nil {
+		<-c.held
+	}
+	time.Sleep(c.slow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.code != 0 {
@@ -42,16 +50,31 @@ func (c *conn) Send(m *presence.Message) presence.Outcome {
 	return c.answer
 }
 
-// payload is the text of a message, out of its frame.
-func payload(m *presence.Message) string {
-	f := m.Frame()
-	switch f[1] {
-	case 126:
-		return string(f[4:])
-	case 127:
-		return string(f[10:])
+func (c *conn) SendBurst(b *presence.Burst, outcomes []presence.Outcome) {
+	c.mu.Lock()
+	c.bursts = append(c.bursts, len(b.Messages))
+	c.mu.Unlock()
+	var frames []byte
+	for i, m := range b.Messages {
+		outcomes[i] = c.Send(m)
+		frames = append(frames, m.Frame(false)...)
 	}
-	return string(f[2:])
+	if !bytes.Equal(frames, b.Frames(false)) {
+		panic("a burst's frames are not those of its messages")
+	}
+}
+
+// payload is the text of a message, out of its frame.
+func payload(m *presence.Message) string { return string(payloadOf(m.Frame(false))) }
+
+func payloadOf(frame []byte) []byte {
+	switch frame[1] {
+	case 126:
+		return frame[4:]
+	case 127:
+		return frame[10:]
+	}
+	return frame[2:]
 }
 
 func (c *conn) Close(code presence.CloseCode, _ string) {
@@ -417,9 +440,9 @@ func TestKick(t *testing.T) {
 	f := newFixture(t, func(s *presence.Settings) { s.Sessions.Max = 3 })
 	a, b := f.open(`{"action":"open","id":7}`), f.open(`{"action":"open","id":7}`)
 	other := f.open(`{"action":"open","id":8}`)
-	found, elsewhere, err := f.hub.Kick(t.Context(), "7")
-	if found != 2 || elsewhere != 0 || err != nil {
-		t.Errorf("kicking: got %d, %d, %v", found, elsewhere, err)
+	ended, unconfirmed, err := f.hub.Kick(t.Context(), "7")
+	if ended != 2 || unconfirmed != 0 || err != nil {
+		t.Errorf("kicking: got %d, %d, %v", ended, unconfirmed, err)
 	}
 	if a.closed() != presence.CloseKicked || b.closed() != presence.CloseKicked || other.closed() != 0 {
 		t.Errorf("closed with %d, %d and %d", a.closed(), b.closed(), other.closed())

@@ -18,12 +18,14 @@ type Member struct {
 	// JSON is the compact object of all fields as the client sent them, in its
 	// order, without action, ref, resume, device and beat.
 	JSON json.RawMessage
+
+	// Device is what the client calls its device, or empty.
+	Device string
 }
 
 // openRequest is what an open frame asks for.
 type openRequest struct {
 	member *Member
-	device string
 
 	// beat is how often the client promises a data frame: negative if it said
 	// nothing, 0 if it will only listen.
@@ -45,7 +47,8 @@ func readOpen(f *Frame, identity UserID) (openRequest, error) {
 	if err != nil {
 		return req, err
 	}
-	if req.device, err = f.plain("device"); err != nil {
+	device, err := f.plain("device")
+	if err != nil {
 		return req, err
 	}
 	if raw, ok := f.field("beat"); ok {
@@ -59,7 +62,7 @@ func readOpen(f *Frame, identity UserID) (openRequest, error) {
 	if len(data) > MaxMemberSize {
 		return req, frameErrorf(ErrorBadOpen, "a member may have %d bytes of JSON, this one has %d", MaxMemberSize, len(data))
 	}
-	req.member = &Member{ID: id, Type: typ, JSON: data}
+	req.member = &Member{ID: id, Type: typ, JSON: data, Device: device}
 	return req, nil
 }
 

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"encoding/binary"
+	"sync"
 	"sync/atomic"
 )
 
@@ -10,25 +11,44 @@ import (
 type Message struct {
 	frame  []byte // the whole WebSocket frame, unmasked (RFC 6455, section 5.2)
 	report *Report
+
+	deflate  sync.Once // makes the field below, for the first that wants it
+	deflated []byte    // the frame with its payload compressed, or frame itself
 }
 
 // NewMessage encodes a text message, which must be valid UTF-8. It copies text.
 func NewMessage(text []byte) *Message {
-	const finText = 0x81
-	b := append(make([]byte, 0, len(text)+10), finText)
-	switch {
-	case len(text) < 126:
-		b = append(b, byte(len(text)))
-	case len(text) < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(len(text)))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(len(text)))
-	}
-	return &Message{frame: append(b, text...)}
+	return &Message{frame: encodeFrame(finText, text)}
 }
 
-// Frame returns the encoded frame, which must not be changed.
-func (m *Message) Frame() []byte { return m.frame }
+const (
+	finText    = 0x81
+	compressed = 0x40 // RSV1 (RFC 7692, section 6)
+)
+
+func encodeFrame(first byte, payload []byte) []byte {
+	b := append(make([]byte, 0, len(payload)+10), first)
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+	return append(b, payload...)
+}
+
+// Frame returns the encoded frame, which must not be changed. For a connection
+// that has agreed on permessage-deflate without context takeover (RFC 7692) it is
+// compressed, if that makes it smaller.
+func (m *Message) Frame(deflate bool) []byte {
+	if !deflate || len(m.frame) < minDeflate {
+		return m.frame
+	}
+	m.deflate.Do(func() { m.deflated = deflateFrame(m.frame) })
+	return m.deflated
+}
 
 // Flushed tells whoever pushed the message that a connection which had answered
 // Queued was handed all of it (ok), or ended before.
@@ -54,15 +74,16 @@ type Report struct {
 	sent    atomic.Int64
 	dropped atomic.Int64
 
-	// pending is the number of queued messages, and one more while deliveries
-	// are still being added; done is closed when it falls to 0.
+	// pending is how many connections have not been handed the message yet, and
+	// one more until it was given to all; done is closed when it falls to 0.
 	pending atomic.Int64
 	done    chan struct{}
 }
 
-func newReport() *Report {
+// newReport makes the report of a message to a number of connections.
+func newReport(conns int) *Report {
 	r := &Report{done: make(chan struct{})}
-	r.pending.Store(1)
+	r.pending.Store(int64(conns) + 1)
 	return r
 }
 
@@ -81,18 +102,10 @@ func (r *Report) release() {
 	}
 }
 
-// deliver hands the message to a connection and counts the outcome. The pending
-// count rises first: a queue may be flushed before Send returns.
-func (r *Report) deliver(c Conn, m *Message) Outcome {
-	r.pending.Add(1)
-	out := c.Send(m)
-	switch out {
-	case Queued:
-		return out
-	case Sent:
-		r.settle(true)
-	default:
-		r.settle(false)
+// record counts what a connection said of the message. One that is queued has
+// been settled already, or will be.
+func (r *Report) record(out Outcome) {
+	if out != Queued {
+		r.settle(out == Sent)
 	}
-	return out
 }

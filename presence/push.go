@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -99,6 +97,11 @@ type PushResult struct {
 
 	// Offline are the selected ids that have no open connection.
 	Offline []UserID `json:"offline"`
+
+	// Incomplete says that the store was away: only members of this node were
+	// reached. Unknown are the selected ids that are not among them.
+	Incomplete bool     `json:"incomplete,omitempty"`
+	Unknown    []UserID `json:"unknown,omitempty"`
 }
 
 // Errors of a push that was not carried out.
@@ -207,19 +210,20 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 	}
 	d := &Delivery{
 		hub:    h,
-		result: PushResult{ID: id, Matched: sel.matched, Unconfirmed: sel.elsewhere, Offline: sel.offline},
-		report: newReport(),
+		result: PushResult{ID: id, Matched: sel.matched, Offline: sel.offline},
+		report: newReport(len(sel.conns)),
 		conns:  len(sel.conns),
 		until:  time.Now().Add(p.wait()),
 	}
+	if d.shares, err = h.forward(p, &sel, d.until); errors.Is(err, ErrStoreUnavailable) {
+		sel.incomplete = true
+	} else if err != nil {
+		return nil, err
+	}
+	d.result.Incomplete, d.result.Unknown = sel.incomplete, sel.unknown
 	m := NewMessage(p.text())
 	m.report = d.report
-	deliver := func() { d.deliver(sel.conns, m) }
-	if p.Detached() {
-		h.outbox.behind(deliver)
-	} else {
-		h.outbox.inTurn(deliver)
-	}
+	h.outbox.post(&parcel{conns: sel.conns, message: m, stats: &h.stats}, p.Detached())
 	return d, nil
 }
 
@@ -273,73 +277,6 @@ func (h *Hub) claim(ctx context.Context, store Store, p *Push, digest string) (C
 		case <-ctx.Done():
 			return c, nil
 		}
-	}
-}
-
-// Delivery is a push that is under way.
-type Delivery struct {
-	hub    *Hub
-	result PushResult // before anything was delivered; all of it if report is nil
-	report *Report
-	conns  int // how many are to get the message
-	until  time.Time
-	keep   func(PushResult) // remembers the result, or nil
-}
-
-func (d *Delivery) deliver(conns []Conn, m *Message) {
-	defer d.report.release()
-	const share = 512 // below it, another goroutine costs more than it saves
-	workers := min(runtime.GOMAXPROCS(0), len(conns)/share)
-	if workers < 2 {
-		d.deliverSome(conns, m)
-		return
-	}
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() { d.deliverSome(conns[len(conns)*w/workers:len(conns)*(w+1)/workers], m) })
-	}
-	wg.Wait()
-}
-
-func (d *Delivery) deliverSome(conns []Conn, m *Message) {
-	for _, c := range conns {
-		d.hub.stats.delivered(d.report.deliver(c, m))
-	}
-}
-
-// Result waits until the message was handed to all connections, or the push's
-// wait is over, or ctx is, and says what became of it. Call it once.
-func (d *Delivery) Result(ctx context.Context) PushResult {
-	r := d.result
-	if r.Offline == nil {
-		r.Offline = []UserID{}
-	}
-	if d.report == nil {
-		return r
-	}
-	if wait := time.Until(d.until); wait > 0 {
-		d.await(ctx, wait)
-	}
-	r.Sent, r.Dropped = int(d.report.sent.Load()), int(d.report.dropped.Load())
-	r.Unconfirmed += d.conns - r.Sent - r.Dropped
-	if d.keep != nil {
-		d.keep(r)
-	}
-	return r
-}
-
-func (d *Delivery) await(ctx context.Context, wait time.Duration) {
-	select {
-	case <-d.report.done: // nearly always: no timer then
-		return
-	default:
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-d.report.done:
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 

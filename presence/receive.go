@@ -76,11 +76,7 @@ func (h *Hub) open(a *Attachment, f *Frame) (string, error) {
 		return "", err
 	}
 	// Outside of a.mu: two connections may displace each other at once.
-	for _, id := range res.Displaced {
-		if other := h.local(id); other != nil {
-			h.displace(other, res.At)
-		}
-	}
+	h.displaceAll(a, res)
 	if !res.Accepted {
 		h.displace(a, res.At+1)
 		return "", frameErrorf(ErrorSessionConflict, "a newer connection of this user is open")
@@ -100,7 +96,11 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	if a.doubt != "" && a.doubt != req.member.ID {
 		h.leave(a, CauseClient)
 	}
-	res, err := h.register(a, h.settings.Load().Store, req.member, req.device)
+	res, err := h.register(a, h.Store(), req.member, 0)
+	if errors.Is(err, ErrStoreUnavailable) {
+		h.keep(a, req.member, res.At)
+		res, err = OpenResult{At: res.At, Accepted: true}, nil
+	}
 	if err != nil {
 		return res, err
 	}
@@ -111,22 +111,26 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 			RetryAfter: res.RetryAfter,
 		}
 	}
-	a.beat.Store(int64(req.beat))
+	a.setBeat(req.beat)
 	a.opened.Store(true)
 	h.stats.opens.Add(1)
-	h.opened(a, req.member, res)
+	if res.Accepted {
+		h.opened(a, req.member, res)
+	}
 	return res, nil
 }
 
-// register makes a connection its user's in a store. a.mu must be held.
-func (h *Hub) register(a *Attachment, store Store, m *Member, device string) (OpenResult, error) {
+// register makes a connection its user's in a store, since a time; 0: now. a.mu
+// must be held.
+func (h *Hub) register(a *Attachment, store Store, m *Member, at int64) (OpenResult, error) {
 	s := h.settings.Load()
 	req := OpenRequest{
 		Hub:    h.name,
 		Conn:   ConnID{Node: store.Node(), Num: a.num},
 		Member: m,
 		Max:    s.Sessions.Max,
-		Device: device,
+		At:     at,
+		Device: m.Device,
 	}
 	if s.Sessions.By != "" {
 		req.Seat = m.Field(s.Sessions.By)
@@ -146,9 +150,21 @@ func (h *Hub) register(a *Attachment, store Store, m *Member, device string) (Op
 	if before == nil {
 		h.stats.members.Add(1)
 	}
-	a.at, a.doubt = res.At, ""
+	a.at, a.doubt, a.pending = res.At, "", false
 	a.open.Store(true)
 	return res, nil
+}
+
+// displaceAll ends the connections that lost their seat to a.
+func (h *Hub) displaceAll(a *Attachment, res OpenResult) {
+	for _, id := range res.Displaced {
+		// It may be a itself, in an earlier incarnation of this node.
+		if other := h.local(id); other != nil && other != a {
+			h.displace(other, res.At)
+		} else if !h.Store().Owns(id.Node) {
+			h.ask(id.Node, request{Displace: &remoteDisplace{id, res.At}}, time.Now().Add(displaceTime))
+		}
+	}
 }
 
 // displace ends a connection that lost its seat to one that opened at a time,
@@ -175,28 +191,46 @@ func (h *Hub) close(a *Attachment) error {
 		return frameErrorf(ErrorNotOpen, "this connection is not open")
 	}
 	gone := Departure{User: m.ID, Conn: h.ConnID(a), Cause: CauseClient}
-	if _, err := h.settings.Load().Store.Close(context.Background(), h.name, []Departure{gone}); err != nil {
-		return err
-	}
+	h.depart(h.Store(), []Departure{gone})
 	h.forget(a)
 	h.closed(a, m, CauseClient, 0)
 	return nil
 }
 
-// Kick ends all connections of a user on this node and makes it offline. It
-// returns how many connections there were on all nodes, and how many of them
-// are on others.
-func (h *Hub) Kick(ctx context.Context, id UserID) (found, elsewhere int, err error) {
-	users, err := h.settings.Load().Store.Lookup(ctx, h.name, []UserID{id})
+// Kick ends all connections of a user, on all nodes, and makes it offline. It
+// returns how many were ended, and how many are on nodes that have not confirmed
+// it in time.
+func (h *Hub) Kick(ctx context.Context, id UserID) (kicked, unconfirmed int, err error) {
+	users, err := h.Store().Lookup(ctx, h.name, []UserID{id})
 	if err != nil || len(users) == 0 {
 		return 0, 0, err
 	}
+	var elsewhere []ConnID
 	for _, c := range users[0].Conns {
-		if !h.KickConn(c.ID) {
-			elsewhere++
+		if h.KickConn(c.ID) {
+			kicked++
+		} else if !h.Store().Owns(c.ID.Node) {
+			elsewhere = append(elsewhere, c.ID)
 		}
 	}
-	return len(users[0].Conns), elsewhere, nil
+	more, unconfirmed, gone := h.kickElsewhere(ctx, elsewhere)
+	for _, conn := range gone { // they died with their node
+		h.depart(h.Store(), []Departure{{User: id, Conn: conn, Cause: CauseKicked}})
+	}
+	return kicked + more + len(gone), unconfirmed, nil
+}
+
+// KickByID ends one connection, on whatever node it is. It returns how many were
+// ended, and how many are on a node that has not confirmed it in time.
+func (h *Hub) KickByID(ctx context.Context, id ConnID) (kicked, unconfirmed int) {
+	switch {
+	case h.KickConn(id):
+		return 1, 0
+	case h.Store().Owns(id.Node):
+		return 0, 0
+	}
+	kicked, unconfirmed, _ = h.kickElsewhere(ctx, []ConnID{id})
+	return kicked, unconfirmed
 }
 
 // KickConn ends one connection of this node, open or not, and takes it out of

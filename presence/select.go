@@ -1,13 +1,21 @@
 package presence
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // selection is whom a push goes to.
 type selection struct {
-	conns     []Conn   // of this node
-	matched   int      // users online
-	elsewhere int      // connections on other nodes
-	offline   []UserID // ids that were named and have no open connection
+	conns   []Conn   // of this node
+	remote  []ConnID // of other nodes, as the store says
+	named   []ConnID // of other nodes, as the push says: nobody knows whether they are there
+	matched int      // users online
+	offline []UserID // ids that were named and have no open connection
+
+	// While the store is away:
+	unknown    []UserID // ids that were named, and are not on this node
+	incomplete bool     // other nodes are left out
 }
 
 // selectMembers finds the connections that a push names, each once.
@@ -23,10 +31,16 @@ func (h *Hub) selectMembers(ctx context.Context, p *Push) (selection, error) {
 	}
 	for _, id := range p.To.Conns {
 		s.byConn(id)
+		if !h.Store().Owns(id.Node) && !p.excepts(id) {
+			s.sel.named = append(s.sel.named, id)
+		}
 	}
 	s.sel.matched = len(s.users)
 	return s.sel, nil
 }
+
+// excepts reports whether a push leaves out a connection by its id.
+func (p *Push) excepts(id ConnID) bool { return slices.Contains(p.Except.Conns, id) }
 
 type selector struct {
 	hub    *Hub
@@ -38,9 +52,13 @@ type selector struct {
 
 func (s *selector) byID(ctx context.Context, ids []UserID) error {
 	ids = unique(ids)
-	users, err := s.hub.settings.Load().Store.Lookup(ctx, s.hub.name, ids)
+	users, there, err := s.lookedUp(ctx, ids)
 	if err != nil {
 		return err
+	}
+	if !there {
+		s.byIDHere(ids)
+		return nil
 	}
 	online := make(map[UserID]struct{}, len(users))
 	for i := range users {
@@ -67,8 +85,10 @@ func (s *selector) byID(ctx context.Context, ids []UserID) error {
 func (s *selector) take(id ConnID, user UserID) {
 	a := s.hub.local(id)
 	if a == nil {
-		s.markUser(user)
-		s.sel.elsewhere++
+		if !s.hub.Store().Owns(id.Node) { // or it has ended since the look-up
+			s.markUser(user)
+			s.sel.remote = append(s.sel.remote, id)
+		}
 		return
 	}
 	// The member is there before the store knows the connection, so without one

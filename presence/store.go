@@ -27,8 +27,33 @@ var ErrBadCursor = errors.New("bad cursor")
 // after the other by its hub; calls about one user are not, and converge by the
 // order of (At, Conn).
 type Store interface {
-	// Node is the incarnation that the ids of this process's connections carry.
+	// Node is the incarnation that the ids of this process's connections carry
+	// now. It changes when the node was declared dead while it was paused.
 	Node() NodeID
+
+	// Owns reports whether a node is this one, in its present or an earlier
+	// incarnation.
+	Owns(node NodeID) bool
+
+	// Join tells the store that a hub of this process keeps its members there,
+	// and Leave that it no longer does. The store asks the hub to assert its
+	// members when it has lost them.
+	Join(hub string, local Local)
+	Leave(hub string)
+
+	// Peers returns the nodes that are alive, this one among them. A store that
+	// knows of no others returns none.
+	Peers(ctx context.Context) ([]Peer, error)
+
+	// Ask sends a request to a hub on another node, behind those that were sent
+	// before, and returns where its answer, or why there is none, will come. It
+	// does not wait; until says how long the request is worth sending. It
+	// reaches the hub at most once.
+	Ask(hub string, to NodeID, request []byte, until time.Time) <-chan Answer
+
+	// Ready reports why this node can, at the moment, not do its part among
+	// the others, or nil.
+	Ready() error
 
 	// Open registers a connection as its user's. See OpenRequest and OpenResult.
 	Open(ctx context.Context, req OpenRequest) (OpenResult, error)
@@ -65,6 +90,21 @@ type Store interface {
 	// Shutdown ends the store's background work and frees its resources. It
 	// leaves the members where they are: whoever owns them closes them first.
 	Shutdown(ctx context.Context) error
+}
+
+// Local is what a store may ask of a hub of this process. Its methods may be
+// called concurrently.
+type Local interface {
+	// EachOpen calls fn for the user and the number of each open connection.
+	EachOpen(fn func(user UserID, num uint64))
+
+	// Assert opens the open connections of those users again that fn names, and
+	// returns how many; it ends with the first error.
+	Assert(ctx context.Context, fn func(UserID) bool) (int, error)
+
+	// Asked carries out a request of another node, and calls answer once, now
+	// or later. Requests of one node are given in their order.
+	Asked(request []byte, answer func([]byte))
 }
 
 // OpenRequest says which connection opens, for whom, and what it may displace.

@@ -22,7 +22,7 @@ func (s *Store) Members(ctx context.Context, hub string, q presence.MemberQuery)
 	if err != nil {
 		return page, err
 	}
-	h, now := s.hub(hub), nowMilli()
+	h, now := s.hub(hub), uptime()
 	for ; at.partition < partitions; at = (cursor{at.partition + 1, ""}) {
 		users := h.parts[at.partition].after(at.id, q.Type, q.Limit+1, now)
 		for i := range users {

@@ -47,6 +47,28 @@ func New() *Store {
 // Node implements presence.Store.
 func (s *Store) Node() presence.NodeID { return s.node }
 
+// Owns implements presence.Store.
+func (s *Store) Owns(node presence.NodeID) bool { return node == s.node }
+
+// Join implements presence.Store: memory loses nothing.
+func (s *Store) Join(string, presence.Local) {}
+
+// Leave implements presence.Store.
+func (s *Store) Leave(string) {}
+
+// Peers implements presence.Store: there are none.
+func (s *Store) Peers(ctx context.Context) ([]presence.Peer, error) { return nil, ctx.Err() }
+
+// Ask implements presence.Store: there is nobody to ask.
+func (s *Store) Ask(string, presence.NodeID, []byte, time.Time) <-chan presence.Answer {
+	answer := make(chan presence.Answer, 1)
+	answer <- presence.Answer{Err: presence.ErrNodeGone}
+	return answer
+}
+
+// Ready implements presence.Store.
+func (s *Store) Ready() error { return nil }
+
 // Check implements presence.Store: memory is always there.
 func (s *Store) Check(ctx context.Context) error { return ctx.Err() }
 
@@ -75,7 +97,7 @@ func (s *Store) sweep() {
 		case <-tick.C:
 		}
 		s.claims.sweep(time.Now())
-		now := nowMilli()
+		now := uptime()
 		for _, h := range s.all() {
 			for i := range h.parts {
 				h.parts[i].expire(now)
@@ -153,7 +175,7 @@ func (s *Store) Lookup(ctx context.Context, hub string, ids []presence.UserID) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	h, now := s.hub(hub), nowMilli()
+	h, now := s.hub(hub), uptime()
 	users := make([]presence.User, 0, len(ids))
 	for _, id := range ids {
 		if u, ok := h.part(id).lookup(id, now); ok {
@@ -168,7 +190,7 @@ func (s *Store) Count(ctx context.Context, hub, typ string) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	h, now, n := s.hub(hub), nowMilli(), 0
+	h, now, n := s.hub(hub), uptime(), 0
 	for i := range h.parts {
 		n += h.parts[i].count(typ, now)
 	}
@@ -176,6 +198,12 @@ func (s *Store) Count(ctx context.Context, hub, typ string) (int, error) {
 }
 
 func nowMilli() int64 { return time.Now().UnixMilli() }
+
+var epoch = time.Now()
+
+// uptime is for time limits: the system's clock may be set, and nobody must be
+// offline for that.
+func uptime() int64 { return time.Since(epoch).Milliseconds() }
 
 // clock gives times that never repeat or go back, whatever the system's does.
 type clock struct {

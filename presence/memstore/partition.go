@@ -25,7 +25,7 @@ type user struct {
 	// While lingering.
 	last  *presence.Member
 	since int64
-	until int64
+	until int64 // as uptime says
 }
 
 type conn struct {
@@ -62,7 +62,7 @@ func (p *partition) open(req presence.OpenRequest) presence.OpenResult {
 	defer p.mu.Unlock()
 	id := req.Member.ID
 	u := p.users[id]
-	wasOnline := u != nil && (len(u.conns) > 0 || u.until > nowMilli())
+	wasOnline := u != nil && (len(u.conns) > 0 || u.until > uptime())
 	if u == nil {
 		u = &user{id: id}
 	}
@@ -145,8 +145,7 @@ func (p *partition) close(d presence.Departure) bool {
 		return false
 	}
 	if len(u.conns) == 1 {
-		now := nowMilli()
-		u.last, u.since, u.until = u.conns[0].member, now, now+d.Linger.Milliseconds()
+		u.last, u.since, u.until = u.conns[0].member, nowMilli(), uptime()+d.Linger.Milliseconds()
 	}
 	p.put(u, slices.Delete(slices.Clone(u.conns), i, i+1))
 	return true
@@ -161,7 +160,7 @@ func (p *partition) put(u *user, conns []conn) {
 	u.conns = conns
 	delete(p.lingering, u.id)
 	if len(conns) == 0 {
-		if u.until <= nowMilli() {
+		if u.until <= uptime() {
 			delete(p.users, u.id)
 			return
 		}

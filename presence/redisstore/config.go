@@ -39,6 +39,10 @@ type Config struct {
 	// member, live connections only, for programs that read such a hash.
 	Mirror string
 
+	// Lease is after how long without a sign of life a node is declared dead.
+	// Default: 10 seconds.
+	Lease time.Duration
+
 	// Timeout is how long a call may take. Default: 1 second.
 	Timeout time.Duration
 }
@@ -103,6 +107,7 @@ func (c *Config) bound(o *redis.UniversalOptions) {
 	o.ContextTimeoutEnabled = true
 	o.PoolSize = poolSize
 	o.ClientName = "caddy-presence"
+	o.DisableIdentity = true // it would take one more right
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 

@@ -60,6 +60,17 @@ func (m *mirror) closed(hub string, gone []presence.Departure) {
 	}
 }
 
+// removed is told which connections of a dead node are out.
+func (m *mirror) removed(hub string, conns []any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, v := range conns {
+		if conn, ok := v.(string); ok {
+			m.pending[mirrorField{m.hash(hub), conn}] = nil
+		}
+	}
+}
+
 // run writes the mirror until ctx ends.
 func (m *mirror) run(ctx context.Context) {
 	tick := time.NewTicker(mirrorInterval)

@@ -25,6 +25,13 @@ type outage struct {
 	told   time.Time // when the beginning of an outage was logged last
 }
 
+// isOpen reports whether calls should not even be tried.
+func (o *outage) isOpen() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.down && o.failed >= breakAfter
+}
+
 // quiet is how far apart the log lines of a Redis that comes and goes are.
 const quiet = 10 * time.Second
 
@@ -38,7 +45,7 @@ func (o *outage) failure(err error) {
 	o.down = true
 	if time.Since(o.told) >= quiet {
 		o.told = time.Now()
-		o.log.Error("redis does not answer: nobody can go online until it does", zap.Error(err))
+		o.log.Error("redis does not answer: members of other nodes are not seen until it does", zap.Error(err))
 	}
 }
 

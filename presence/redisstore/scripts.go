@@ -20,6 +20,9 @@ var (
 	openScript   = partitionScript("open")
 	closeScript  = partitionScript("close")
 	expireScript = partitionScript("expire")
+	reapScript   = partitionScript("reap")
+	beatScript   = redis.NewScript(source("beat"))
+	claimScript  = redis.NewScript(source("claim"))
 	settleScript = redis.NewScript(source("settle"))
 )
 

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,7 +26,6 @@ import (
 type Store struct {
 	// Static after New.
 	client  redis.UniversalClient
-	node    presence.NodeID
 	epoch   string // offered to partitions that have none
 	prefix  string
 	address string // for errors and logs, without password
@@ -34,15 +34,29 @@ type Store struct {
 	cancel  context.CancelFunc
 	stopped sync.WaitGroup // the background work
 
-	clock  clock
-	outage outage
-	hubs   sync.Map // names of the hubs that were used → struct{}
+	clock    clock
+	outage   outage
+	identity identity
+	hubs     sync.Map // names of the hubs that were used → struct{}
+	locals   sync.Map // names of the hubs that are served here → presence.Local
+
+	// Owned by the goroutine that renews the lease, but for lease.wake and
+	// entropy.reset.
+	lease     lease
+	renewedAt atomic.Int64 // the lease, in Unix milliseconds
+	entropy   entropy
+
+	outbound *outbound
+	inbox    inbox
 }
 
 // New makes a store. It does not connect yet: Check does, and every call.
 func New(cfg Config, log *zap.Logger) (*Store, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = defaultLease
 	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = defaultPrefix
@@ -59,15 +73,27 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	silence()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{
-		client:  redis.NewUniversalClient(options),
-		node:    presence.NewNodeID(),
-		epoch:   string(presence.NewNodeID()),
-		prefix:  cfg.Prefix,
-		address: strings.Join(options.Addrs, " "),
-		timeout: cfg.Timeout,
-		cancel:  cancel,
-		outage:  outage{log: log},
+		client:   redis.NewUniversalClient(options),
+		epoch:    string(presence.NewNodeID()),
+		prefix:   cfg.Prefix,
+		address:  strings.Join(options.Addrs, " "),
+		timeout:  cfg.Timeout,
+		cancel:   cancel,
+		outage:   outage{log: log},
+		outbound: newOutbound(),
+		lease:    lease{time: cfg.Lease, wake: make(chan struct{}, 1)},
 	}
+	s.client.AddHook(&breaker{outage: &s.outage})
+	s.identity.node = presence.NewNodeID()
+	inboxOptions := *options
+	inboxOptions.PoolSize, inboxOptions.ReadTimeout = 2, cfg.Timeout+2*inboxBlock
+	s.inbox.client = redis.NewUniversalClient(&inboxOptions)
+	s.inbox.seen = make(map[presence.NodeID]uint64)
+	s.inbox.heard.Store(time.Now().UnixMilli())
+	s.renewedAt.Store(time.Now().UnixMilli())
+	s.stopped.Go(func() { s.live(ctx) })
+	s.stopped.Go(func() { s.read(ctx) })
+	s.stopped.Go(func() { s.write(ctx) })
 	s.stopped.Go(func() { s.sweep(ctx) })
 	if cfg.Mirror != "" {
 		s.mirror = newMirror(s, cfg.Mirror)
@@ -84,13 +110,10 @@ type noLogger struct{}
 
 func (noLogger) Printf(context.Context, string, ...any) {}
 
-// Node implements presence.Store.
-func (s *Store) Node() presence.NodeID { return s.node }
-
 // Check implements presence.Store. What trying again cannot cure, such as a
 // wrong password, does not wrap presence.ErrStoreUnavailable.
 func (s *Store) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(probe(ctx), s.timeout)
 	defer cancel()
 	began := time.Now()
 	t, err := s.client.Time(ctx).Result()
@@ -144,12 +167,13 @@ func (s *Store) checkSchema(ctx context.Context) error {
 // Shutdown implements presence.Store.
 func (s *Store) Shutdown(ctx context.Context) error {
 	s.cancel()
+	inboxErr := s.inbox.client.Close() // a context does not end its read
 	s.stopped.Wait()
 	var err error
 	if s.mirror != nil {
 		err = s.mirror.flush(ctx)
 	}
-	return errors.Join(err, s.client.Close())
+	return errors.Join(err, inboxErr, s.leaveNodes(ctx), s.client.Close())
 }
 
 // Open implements presence.Store.
@@ -163,13 +187,13 @@ func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.Op
 	if req.At == 0 {
 		req.At = s.clock.next()
 	}
-	m := req.Member
-	p := partition(m.ID)
-	reply, err := s.run(ctx, openScript, s.keys(req.Hub, p), s.notAfter(),
-		string(s.node), s.epoch, req.Max,
-		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON))
+	reply, err := s.open(ctx, req)
+	if errors.Is(err, errFenced) {
+		req.Conn.Node = s.declaredDead(req.Conn.Node)
+		reply, err = s.open(ctx, req)
+	}
 	if err != nil {
-		return presence.OpenResult{}, s.result(ctx, "opening a member", err)
+		return presence.OpenResult{At: req.At}, s.result(ctx, "opening a member", err)
 	}
 	s.outage.success()
 	res, err := readOpened(req.At, reply)
@@ -177,6 +201,13 @@ func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.Op
 		s.mirror.opened(req, res)
 	}
 	return res, err
+}
+
+func (s *Store) open(ctx context.Context, req presence.OpenRequest) ([]any, error) {
+	m := req.Member
+	return s.run(ctx, openScript, s.keys(req.Hub, partition(m.ID)), s.notAfter(),
+		string(req.Conn.Node), s.epoch, req.Max,
+		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON))
 }
 
 // readOpened reads what open.lua returns behind the time.

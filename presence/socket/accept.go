@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/coder/websocket"
 )
@@ -21,7 +22,7 @@ var ErrUpgradeBody = errors.New("a WebSocket handshake has no body")
 const (
 	// readBuffer holds a frame's header and the usual small message; longer
 	// ones are read around it.
-	readBuffer = 256
+	readBuffer = 128
 
 	// writeBuffer must hold a whole control frame (RFC 6455, section 5.5: 125
 	// bytes of payload, and its header), so that it comes in one Write.
@@ -44,6 +45,7 @@ func (c *Conn) accept(w http.ResponseWriter, r *http.Request) error {
 	ws, err := websocket.Accept(over, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // the handler has checked the origin by its own rules
+		CompressionMode:    c.server.Limits().compression(),
 		OnPongReceived:     func(context.Context, []byte) { c.answering.Store(true) },
 	})
 	if err != nil {
@@ -52,6 +54,20 @@ func (c *Conn) accept(w http.ResponseWriter, r *http.Request) error {
 	ws.SetReadLimit(-1) // message has a limit of its own, which a reload can change
 	c.ws = ws
 	return nil
+}
+
+// compression is without context takeover: a message compressed once can be sent
+// to all, and an idle connection keeps no window.
+func (l *Limits) compression() websocket.CompressionMode {
+	if l.Compression {
+		return websocket.CompressionNoContextTakeover
+	}
+	return websocket.CompressionDisabled
+}
+
+// deflates reports whether a handshake was answered with permessage-deflate.
+func deflates(w http.ResponseWriter) bool {
+	return strings.HasPrefix(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate")
 }
 
 // hijacker writes the response through the outermost writer, so that middleware
@@ -86,9 +102,13 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		early, _ := buffered.Reader.Peek(n)
 		h.wire.early = append([]byte(nil), early...)
 	}
-	h.wire.Conn, h.wire.raw = conn, rawConn(conn)
+	h.wire.Conn, h.wire.raw, h.wire.deflate = conn, rawConn(conn), deflates(h)
 	tune(conn)
-	if canPark {
+	switch {
+	case !canPark():
+	case h.wire.raw != nil:
+		h.wire.parking.raw = h.wire.raw
+	default:
 		h.wire.parking.raw = pollable(conn)
 	}
 	return h.wire, h.wire.buffers(), nil

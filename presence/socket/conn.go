@@ -24,14 +24,14 @@ type Conn struct {
 	// Static after the handshake.
 	server *Server
 	ws     *websocket.Conn
-	addr   string // of the client, as the limits count it
 	began  ticks
 
-	parked atomic.Bool // there is no reader; see park
+	reader atomic.Uint32 // what it does: reading, readingMore or parked; see park
 
 	// Owned by the reader.
 	rate  rate
 	place place
+	addr  string // of the client, as the limits count it; empty once it is open
 
 	// Atomic: written by the reader, read by the sweep.
 	lastData  atomic.Uint32 // ticks of the last message
@@ -66,12 +66,12 @@ func (c *Conn) end(code presence.CloseCode, reason string, cause presence.Cause)
 	}
 	c.code.Store(uint32(code))
 	c.endBy(time.Now().Add(closeWait))
-	c.unpark(false)
+	c.unpark(event{})
 }
 
 // read gives each message to the hub until the connection ends, or is parked.
-func (c *Conn) read(fresh bool) {
-	c.fresh = fresh
+func (c *Conn) read(e event) {
+	c.fresh, c.hungUp = e.bytes, e.hungUp
 	parked := false
 	defer func() {
 		if !parked {

@@ -5,7 +5,6 @@ import "testing"
 // WithoutParking makes readers wait in Read during a test, which must not run
 // beside others.
 func WithoutParking(t *testing.T) {
-	before := canPark
-	canPark = false
-	t.Cleanup(func() { canPark = before })
+	waiting.Store(true)
+	t.Cleanup(func() { waiting.Store(false) })
 }

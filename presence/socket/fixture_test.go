@@ -147,9 +147,18 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 // somebody reads.
 func (f *fixture) client() *client {
 	f.Helper()
-	ws, _, err := websocket.Dial(f.Context(), "ws://host/", &websocket.DialOptions{HTTPClient: &http.Client{
-		Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return f.dial() }},
-	}})
+	return f.clientWith(websocket.CompressionDisabled)
+}
+
+// clientWith connects with a kind of compression, if the server agrees.
+func (f *fixture) clientWith(mode websocket.CompressionMode) *client {
+	f.Helper()
+	ws, _, err := websocket.Dial(f.Context(), "ws://host/", &websocket.DialOptions{
+		HTTPClient: &http.Client{
+			Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return f.dial() }},
+		},
+		CompressionMode: mode, CompressionThreshold: 1,
+	})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -239,11 +248,18 @@ const handshake = "GET / HTTP/1.1\r\nHost: host\r\nConnection: Upgrade\r\nUpgrad
 // reads the answer.
 func (f *fixture) rawClient(headers string, behind ...byte) (*raw, *http.Response) {
 	f.Helper()
+	c, res := f.passing(headers, behind...)
+	f.Cleanup(func() { _ = c.Conn.Close() })
+	return c, res
+}
+
+// passing is rawClient for one of many, which the caller closes.
+func (f *fixture) passing(headers string, behind ...byte) (*raw, *http.Response) {
+	f.Helper()
 	conn, err := f.dial()
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { _ = conn.Close() })
 	c := &raw{Conn: conn, f: f, r: bufio.NewReader(conn)}
 	c.write(append([]byte(handshake+headers+"\r\n"), behind...)...)
 	res, err := http.ReadResponse(c.r, nil)

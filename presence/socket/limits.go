@@ -38,6 +38,10 @@ type Limits struct {
 	// their first open frame.
 	MaxUnopened int
 
+	// Compression lets clients agree on permessage-deflate. It holds for
+	// connections that are made from then on.
+	Compression bool
+
 	Log *zap.Logger
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -14,12 +15,27 @@ import (
 // reader cannot be parked, a goroutine waits in Read; both run the same code for
 // a frame.
 //
-// The hand-over: a reader that parks sets parked, then asks for an event. Who
-// sets it back, by unpark, starts the next reader, so there is never more than
-// one. Only the reader itself, and what it started from, touches what it owns.
+// The hand-over: a reader that has nothing to read parks; who changes that, by
+// unpark, starts the next reader, so there is never more than one. An event that
+// comes while there is a reader has it look once more before it parks: the poller
+// tells of new bytes once. Only the reader touches what it owns.
+const (
+	reading     = iota
+	readingMore // and there was an event since the reader began
+	parked
+)
 
-// canPark says whether readers are parked at all; tests try both.
-var canPark = runtime.GOOS == "linux"
+// event is what the poller has seen.
+type event struct {
+	bytes  bool // or the end
+	hungUp bool // the end, or an error
+}
+
+// waiting makes the readers of new connections wait: tests try both.
+var waiting atomic.Bool
+
+// canPark reports whether readers are parked at all.
+func canPark() bool { return runtime.GOOS == "linux" && !waiting.Load() }
 
 // errNoMore is what the wire gives the library where no message has begun and
 // there are no bytes: the library keeps nothing of it, and can be asked again.
@@ -34,28 +50,43 @@ func pollable(c net.Conn) syscall.RawConn {
 }
 
 // park leaves the connection to the poller. It returns false if the reader must
-// go on: it cannot be parked, or somebody wants it closed.
+// go on: it cannot be parked, there was an event, or somebody wants it closed.
 func (c *Conn) park() bool {
 	t, err := c.ticket()
 	if err != nil {
 		c.parking.raw = nil // from now on it waits in Read
 		return false
 	}
-	c.parked.Store(true)
+	if !c.reader.CompareAndSwap(reading, parked) {
+		c.reader.Store(reading)
+		c.fresh = true
+		return false
+	}
 	// From here on another reader may be at work.
 	err = t.arm()
-	if (err != nil || c.isClosing()) && c.parked.CompareAndSwap(true, false) {
+	if (err != nil || c.isClosing()) && c.reader.CompareAndSwap(parked, reading) {
 		c.parking.raw = nil
 		return false
 	}
 	return true
 }
 
-// unpark starts a reader if there is none. Fresh says that the poller has seen
-// bytes come.
-func (c *Conn) unpark(fresh bool) {
-	if c.parked.CompareAndSwap(true, false) {
-		go c.read(fresh)
+// unpark starts a reader if there is none, or has it look once more.
+func (c *Conn) unpark(e event) {
+	for {
+		switch c.reader.Load() {
+		case parked:
+			if c.reader.CompareAndSwap(parked, reading) {
+				go c.read(e)
+				return
+			}
+		case reading:
+			if c.reader.CompareAndSwap(reading, readingMore) {
+				return
+			}
+		default:
+			return
+		}
 	}
 }
 
@@ -81,7 +112,7 @@ func (w *wire) readTLS(t *tls.Conn, p []byte) (int, error) {
 	// With a deadline that has passed, Read does not touch the network.
 	w.deadline.Lock()
 	defer w.deadline.Unlock()
-	if w.closeAt.IsZero() {
+	if !w.ending {
 		_ = t.SetReadDeadline(time.Unix(1, 0))
 		defer func() { _ = t.SetReadDeadline(time.Time{}) }()
 	}

@@ -77,17 +77,18 @@ func (p *poller) run() {
 			return // the descriptor is closed, which nobody does
 		}
 		for i := range max(n, 0) {
-			p.wake(uint32(events[i].Fd), uint32(events[i].Pad))
+			const end = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+			p.wake(uint32(events[i].Fd), uint32(events[i].Pad), event{true, events[i].Events&end != 0})
 		}
 	}
 }
 
-func (p *poller) wake(index, generation uint32) {
+func (p *poller) wake(index, generation uint32, e event) {
 	p.mu.Lock()
 	s := p.slots[index]
 	p.mu.Unlock()
 	if s.conn != nil && s.generation == generation {
-		s.conn.unpark(true)
+		s.conn.unpark(e)
 	}
 }
 
@@ -104,7 +105,8 @@ type parking struct {
 type ticket struct {
 	poller     *poller
 	raw        syscall.RawConn
-	op         int
+	op         int // 0: nothing has to be asked for
+	events     uint32
 	index      uint32
 	generation uint32
 }
@@ -115,21 +117,30 @@ func (c *Conn) ticket() (ticket, error) {
 	if err != nil {
 		return ticket{}, err
 	}
-	op := unix.EPOLL_CTL_MOD
+	t := ticket{poller: p, raw: c.parking.raw, events: unix.EPOLLET}
+	if c.raw == nil {
+		// TLS reads a record at a time: bytes that came with it are still there.
+		t.op, t.events = unix.EPOLL_CTL_MOD, unix.EPOLLONESHOT
+	}
 	if !c.parking.registered {
-		op = unix.EPOLL_CTL_ADD
+		t.op = unix.EPOLL_CTL_ADD
 		p.add(c)
 	}
-	return ticket{p, c.parking.raw, op, c.parking.index, c.parking.generation}, nil
+	t.index, t.generation = c.parking.index, c.parking.generation
+	return t, nil
 }
 
-// arm asks for one event.
+// arm asks for events, beginning with that of bytes that are there: for one, or, if
+// all bytes are read before the reader parks, once for all.
 func (t ticket) arm() error {
+	if t.op == 0 {
+		return nil
+	}
 	var ctlErr error
 	err := t.raw.Control(func(fd uintptr) {
 		// The descriptor cannot be closed, and be another's, in here.
 		ctlErr = unix.EpollCtl(t.poller.fd, t.op, int(fd), &unix.EpollEvent{
-			Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
+			Events: unix.EPOLLIN | unix.EPOLLRDHUP | t.events,
 			Fd:     int32(t.index), Pad: int32(t.generation),
 		})
 	})

@@ -16,7 +16,7 @@ type places struct {
 }
 
 // place is what a connection takes of places. It is owned by its reader.
-type place int
+type place int8
 
 const (
 	placeNone     place = iota // it was refused, or has ended
@@ -52,6 +52,7 @@ func (p *places) opened(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.openedLocked(c.addr)
+	c.addr = "" // there are many connections, and it has served
 }
 
 // openedLocked counts one less that is not open. p.mu must be held.

@@ -7,9 +7,9 @@ type rate struct {
 	tokens float32
 	last   ticks // when tokens was right
 
-	over  bool  // the limit has been passed, and the bucket not been half full since
-	since ticks // since when
+	since ticks // since when it has been over
 	told  ticks // when the client was told last
+	over  bool  // the limit has been passed, and the bucket not been half full since
 	begun bool
 }
 

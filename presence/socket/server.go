@@ -109,9 +109,9 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refu
 		return err
 	}
 	if IsExtendedConnect(r) {
-		c.read(false)
+		c.read(event{})
 	} else {
-		go c.read(false)
+		go c.read(event{})
 	}
 	return nil
 }
@@ -127,6 +127,7 @@ func (s *Server) attach(c *Conn, identity presence.UserID, refusal *Refusal) err
 		refusal = stopping // since Admit
 	}
 	s.hub.Attach(c, identity)
+	connected.Add(1)
 	if refusal != nil {
 		c.Close(refusal.Code, refusal.Reason)
 	}
@@ -137,6 +138,7 @@ func (s *Server) attach(c *Conn, identity presence.UserID, refusal *Refusal) err
 func (s *Server) detach(c *Conn, code presence.CloseCode, cause presence.Cause) {
 	s.places.leave(c)
 	s.hub.Detach(c, cause)
+	connected.Add(-1)
 	s.hub.CountClosed(code)
 	s.Limits().Log.Debug("connection ended", zap.String("hub", s.hub.Name()),
 		zap.Uint16("code", uint16(code)), zap.String("cause", string(cause)),
@@ -200,7 +202,7 @@ func (s *Server) Shutdown() {
 	s.hub.Range(func(c presence.Conn) bool {
 		conn := c.(*Conn)
 		_ = conn.wire.abort()
-		conn.unpark(false)
+		conn.unpark(event{})
 		return true
 	})
 	s.awaitEmpty()

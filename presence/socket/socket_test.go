@@ -1,11 +1,10 @@
 package socket_test
 
 import (
+	"crypto/rand"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/seed-57c14f3c/caddy-presence/presence"
@@ -201,22 +200,22 @@ func TestPeerThatDoesNotAnswerClose(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
-	f := overTCP(t, func(l *socket.Limits) { l.MaxConnections = 3; l.MaxUnopened = 2 })
-	a, b := f.client(), f.client()
-	if _, res := f.rawClient(""); res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a third that is not open: status %d", res.StatusCode)
+	f := overTCP(t, func(l *socket.Limits) { l.MaxConnections = 3; l.MaxUnopened = 1 })
+	for n := 1; n <= 2; n++ {
+		c := f.client()
+		if _, res := f.rawClient(""); res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("a second that is not open: status %d", res.StatusCode)
+		}
+		c.send(open(n))
+		c.next()
+		// Its place is released just after the reply was sent.
+		f.eventually("there is room again", func() bool {
+			c, res := f.rawClient("")
+			_ = c.Close()
+			return res.StatusCode == http.StatusSwitchingProtocols
+		})
+		f.eventually("it is left alone", func() bool { return f.hub.Connections() == n })
 	}
-	a.send(open(1))
-	b.send(open(2))
-	a.next()
-	b.next()
-	// Which is released just after the reply was sent.
-	f.eventually("there is room again", func() bool {
-		c, res := f.rawClient("")
-		_ = c.Close()
-		return res.StatusCode == http.StatusSwitchingProtocols
-	})
-	f.eventually("two are left", func() bool { return f.hub.Connections() == 2 })
 	f.online(3)
 	if _, res := f.rawClient(""); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a fourth: status %d", res.StatusCode)
@@ -292,78 +291,40 @@ func TestSlowReader(t *testing.T) {
 	}, func(l *socket.Limits) { l.MaxQueue = 128 << 10 })
 }
 
-// TestInterleaving pushes to clients that send pings and fragments meanwhile:
-// each gets every message whole, once, and in order.
-func TestInterleaving(t *testing.T) {
+// TestCompression has a client with permessage-deflate and one without get the
+// same messages, the former in fewer bytes.
+func TestCompression(t *testing.T) {
 	everywhere(t, func(t *testing.T, f *fixture) {
-		const clients, messages = 8, 200
-		var wg sync.WaitGroup
-		for n := range clients {
-			c, _ := f.rawClient("", frame(text, open(n))...)
-			_, _, _ = c.read()
-			wg.Go(func() { pester(c, messages) })
-			wg.Go(func() { c.wantSequence(t, messages) })
+		small := f.clientWith(websocket.CompressionNoContextTakeover)
+		taking := f.clientWith(websocket.CompressionContextTakeover)
+		plain := f.client()
+		for n, c := range []*client{small, taking, plain} {
+			c.send(open(n))
+			c.next()
 		}
-		for n := range messages {
-			f.push(fmt.Sprintf(`{"to":{"all":true},"text":"m%d %s"}`, n, strings.Repeat("x", rand.IntN(3000))))
-		}
-		wg.Wait()
-	})
-}
-
-// pester sends pings and text pings in random pieces.
-func pester(c *raw, n int) {
-	for range n {
-		data := frame(ping, "p")
-		if rand.IntN(2) == 0 {
-			data = append(frame(part, "pi"), append(frame(ping, "p"), frame(cont, "ng")...)...)
-		}
-		for len(data) > 0 {
-			k := 1 + rand.IntN(len(data))
-			if _, err := c.Conn.Write(data[:k]); err != nil {
-				return
+		for _, text := range []string{"short", strings.Repeat("long ", 2000), rand.Text() + rand.Text() + rand.Text() + rand.Text() + rand.Text() + rand.Text()} {
+			if r := f.push(`{"to":{"all":true},"text":"` + text + `"}`); r.Sent != 3 {
+				t.Errorf("a push: %+v", r)
 			}
-			data = data[k:]
+			for _, c := range []*client{small, taking, plain} {
+				c.want(text)
+			}
 		}
-	}
+		small.send(`{"action":"nothing","ref":1,"text":"` + strings.Repeat("x", 10_000) + `"}`)
+		if got := small.next(); !strings.Contains(got, "unknown_action") {
+			t.Errorf("got %s", got)
+		}
+		small.send(strings.Repeat("x", 64<<10+1)) // small as it comes
+		small.wantClosed(presence.CloseTooBig)
+		plain.send("ping")
+		plain.want("pong")
+	}, func(l *socket.Limits) { l.Compression = true })
 }
 
-func (c *raw) wantSequence(t *testing.T, messages int) {
-	for next := 0; next < messages; {
-		first, payload, err := c.read()
-		switch {
-		case err != nil:
-			t.Errorf("after %d messages: %v", next, err)
-			return
-		case first == pong && payload == "p", first == text && payload == "pong":
-		case first == text && strings.HasPrefix(payload, fmt.Sprintf("m%d ", next)):
-			next++
-		default:
-			t.Errorf("after %d messages: frame %x %.40q", next, first, payload)
-			return
-		}
-	}
-}
-
-// TestComeAndGo looks for connections that are left over.
-func TestComeAndGo(t *testing.T) {
+func TestCompressionIsOff(t *testing.T) {
 	f := overTCP(t)
-	var wg sync.WaitGroup
-	for w := range 8 {
-		wg.Go(func() {
-			for n := range 50 {
-				c, _ := f.rawClient("", frame(text, open(w))...)
-				_, _, _ = c.read()
-				if n%3 == 0 {
-					_, _ = c.Conn.Write(frame(done, "\x03\xe8"))
-				}
-				_ = c.Conn.Close()
-			}
-		})
-	}
-	wg.Wait()
-	f.eventually("all are gone", func() bool { return f.hub.Connections() == 0 })
-	if s := f.hub.Stats(); s.Members != 0 {
-		t.Errorf("stats: %+v", s)
+	_, res := f.rawClient("Sec-WebSocket-Extensions: permessage-deflate\r\n")
+	if got := res.Header.Get("Sec-WebSocket-Extensions"); got != "" {
+		t.Errorf("agreed on %q", got)
 	}
 }

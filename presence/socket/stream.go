@@ -126,7 +126,7 @@ func (w *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err := w.stream.control.Flush(); err != nil {
 		return nil, nil, err
 	}
-	w.wire.Conn = w.stream
+	w.wire.Conn, w.wire.deflate = w.stream, deflates(w)
 	return w.wire, w.wire.buffers(), nil
 }
 

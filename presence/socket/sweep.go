@@ -18,6 +18,7 @@ func (s *Server) sweep() {
 		case <-timer.C:
 		}
 		l, t := s.Limits(), now()
+		trim(t)
 		s.hub.Range(func(c presence.Conn) bool {
 			c.(*Conn).judge(t, l)
 			return true

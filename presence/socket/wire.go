@@ -25,12 +25,15 @@ type wire struct {
 	early    []byte // what the client sent behind the handshake
 	position position
 	fresh    bool // TLS: the poller has seen bytes come
+	hungUp   bool // the poller has seen the end, which is behind the bytes
 	drained  bool // the last read got less than it asked for: there was no more
+
+	deflate bool // the client takes compressed messages; static after the handshake
 
 	parking parking
 
 	deadline sync.Mutex // guards the field below, and the read deadline that goes with it
-	closeAt  time.Time  // when to give up a peer that does not answer a close frame
+	ending   bool       // there is one: for a peer that does not answer a close frame
 
 	lastRead atomic.Uint32 // ticks of the last bytes that came in
 
@@ -62,7 +65,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		read = w.readNow
 	}
 	n, err := read(p)
-	w.drained = err == nil && n < len(p)
+	w.drained = err == nil && n < len(p) && !w.hungUp
 	if n > 0 {
 		w.position.advance(p[:n])
 		w.lastRead.Store(uint32(now()))
@@ -74,7 +77,7 @@ func (w *wire) Read(p []byte) (int, error) {
 func (w *wire) endBy(t time.Time) {
 	w.deadline.Lock()
 	defer w.deadline.Unlock()
-	w.closeAt = t
+	w.ending = true
 	_ = w.Conn.SetReadDeadline(t)
 }
 
@@ -99,13 +102,18 @@ func (w *wire) Write(p []byte) (int, error) {
 func (w *wire) Send(m *presence.Message) presence.Outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.sendLocked(m)
+}
+
+// sendLocked is Send. w.mu must be held.
+func (w *wire) sendLocked(m *presence.Message) presence.Outcome {
 	if w.closing || w.closed {
 		return presence.Closed
 	}
-	if w.q != nil && !w.q.fits(len(m.Frame()), w.limits.Load().MaxQueue) {
+	if w.q != nil && !w.q.fits(len(m.Frame(w.deflate)), w.limits.Load().MaxQueue) {
 		return presence.Full
 	}
-	switch err := w.putLocked(m.Frame(), m, false); {
+	switch err := w.putLocked(m.Frame(w.deflate), m, false); {
 	case err == nil:
 		return presence.Sent
 	case errors.Is(err, errQueued):
@@ -113,6 +121,44 @@ func (w *wire) Send(m *presence.Message) presence.Outcome {
 	default:
 		return presence.Closed
 	}
+}
+
+// SendBurst implements presence.Conn for the connection around w.
+func (w *wire) SendBurst(b *presence.Burst, outcomes []presence.Outcome) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rest := b.Messages
+	if w.q == nil && !w.closing && !w.closed {
+		rest = w.burstLocked(b, outcomes)
+	}
+	for i, m := range rest {
+		outcomes[len(b.Messages)-len(rest)+i] = w.sendLocked(m)
+	}
+}
+
+// burstLocked writes what the network takes of a burst, and returns the messages
+// of which it took nothing. w.mu must be held.
+func (w *wire) burstLocked(b *presence.Burst, outcomes []presence.Outcome) []*presence.Message {
+	n, err := w.writeNow(b.Frames(w.deflate))
+	if err != nil {
+		w.closing = true // half a frame may be out; the reader will notice too
+	}
+	for i, m := range b.Messages {
+		size := len(m.Frame(w.deflate))
+		switch {
+		case n >= size:
+			outcomes[i] = presence.Sent
+		case n == 0:
+			return b.Messages[i:]
+		case err != nil:
+			outcomes[i] = presence.Closed
+		default:
+			w.queueLocked(m.Frame(w.deflate)[n:], m)
+			outcomes[i] = presence.Queued
+		}
+		n = max(n-size, 0)
+	}
+	return nil
 }
 
 // sendPing writes a protocol ping; the library's reader takes the pong.
@@ -162,15 +208,21 @@ func (w *wire) putLocked(frame []byte, m *presence.Message, control bool) error 
 	if control {
 		rest = append([]byte(nil), rest...)
 	}
+	w.queueLocked(rest, m)
+	if control {
+		return nil
+	}
+	return errQueued
+}
+
+// queueLocked leaves a frame, or what is left of it, to the flusher. w.mu must be
+// held.
+func (w *wire) queueLocked(rest []byte, m *presence.Message) {
 	if w.q == nil {
 		w.q = &queue{done: make(chan struct{})}
 		go w.flush(w.q)
 	}
 	w.q.add(rest, m)
-	if control {
-		return nil
-	}
-	return errQueued
 }
 
 // directTLS is the largest frame that is written over TLS without a detour: when

@@ -31,6 +31,13 @@ type Server struct {
 // until it answers. Without redis-server the test is skipped, or fails in CI.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return start(t, nil, append([]string{"--save", "", "--appendonly", "no", "--enable-debug-command", "yes"}, args...)...)
+}
+
+// start is Start with arguments that go first, such as a configuration file, and
+// nothing that only a data server takes.
+func start(t testing.TB, before []string, args ...string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal("redis-server is not installed")
@@ -46,11 +53,9 @@ func Start(t testing.TB, args ...string) *Server {
 		Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Socket: filepath.Join(dir, "s"),
 		t: t, log: filepath.Join(dir, "log"),
 	}
-	s.args = append([]string{
-		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--unixsocket", s.Socket,
-		"--save", "", "--appendonly", "no", "--dir", dir, "--logfile", s.log,
-		"--enable-debug-command", "yes",
-	}, args...)
+	s.args = append(append(before,
+		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--unixsocket", s.Socket, "--dir", dir, "--logfile", s.log,
+	), args...)
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// server is one of those that are compared.
+type server struct {
+	name      string
+	title     string
+	codec     string
+	scenarios string
+
+	prepare func(context.Context) error
+	start   func(*stage) (*running, error)
+}
+
+// Names of servers, by which measurements are kept.
+const (
+	ours       = "presence"
+	oursTLS    = "presence-tls"
+	oursPings  = "presence-pings"
+	naive      = "naive"
+	naiveTLS   = "naive-tls"
+	plain      = "plain"
+	proxied    = "proxy"
+	nodeWS     = "ws"
+	centrifuge = "centrifuge"
+)
+
+const allScenarios = "idle heartbeat broadcast broadcast4 push pushrate storm"
+
+// servers are in the order of the report.
+var servers = []server{
+	{name: ours, title: "this module", scenarios: "idle heartbeat broadcast broadcast4 push pushrate stream storm", start: startOurs("http", "")},
+	{name: naive, title: "naive handler in Caddy", scenarios: allScenarios, start: startNaive("http")},
+	{name: plain, title: "coder/websocket under net/http", scenarios: allScenarios, start: startPlain},
+	{name: proxied, title: "Caddy `reverse_proxy` to that", scenarios: allScenarios, start: startProxied},
+	{name: nodeWS, title: "Node `ws` and Redis", scenarios: allScenarios, prepare: prepareNode, start: startNode},
+	{name: centrifuge, title: "Centrifuge, in memory", codec: "centrifuge", scenarios: allScenarios, start: startCentrifuge},
+	{name: oursTLS, title: "this module, TLS", scenarios: "idle", start: startOurs("https", "")},
+	{name: naiveTLS, title: "naive handler in Caddy, TLS", scenarios: "idle", start: startNaive("https")},
+	{name: oursPings, title: "this module, a ping every 2 s", scenarios: "idle", start: startOurs("http", "ping_interval 2s")},
+}
+
+// global are the options of all Caddyfiles. The line that Caddy logs for each
+// request of its admin API is left out: the other servers log no requests either.
+const global = `{
+	admin %s
+	auto_https disable_redirects
+	skip_install_trust
+	persist_config off
+	log {
+		level WARN
+		exclude admin.api
+	}
+}
+`
+
+// startOurs starts Caddy with this module, its members in memory.
+func startOurs(scheme, option string) func(*stage) (*running, error) {
+	return func(s *stage) (*running, error) {
+		site, admin := s.address(), s.address()
+		caddyfile := fmt.Sprintf(global, admin) + s.site(scheme, site, "presence /ws {\n\t\t"+option+"\n\t}")
+		r := &running{url: socketURL(scheme, site), push: "http://" + admin}
+		return r, s.caddy("caddy", caddyfile, r, site, admin)
+	}
+}
+
+// startNaive starts Caddy with the obvious handler.
+func startNaive(scheme string) func(*stage) (*running, error) {
+	return func(s *stage) (*running, error) {
+		site := s.address()
+		caddyfile := fmt.Sprintf(global, "off") + s.site(scheme, site, "naive")
+		r := &running{url: socketURL(scheme, site), push: scheme + "://" + site}
+		return r, s.caddy("naive", caddyfile, r, site)
+	}
+}
+
+// socketURL is where clients connect to a site.
+func socketURL(scheme, site string) string {
+	return strings.Replace(scheme, "http", "ws", 1) + "://" + site + "/ws"
+}
+
+func startPlain(s *stage) (*running, error) {
+	address := s.address()
+	r := &running{url: "ws://" + address + "/ws", push: "http://" + address}
+	return r, s.run(r, s.command("plain", "-listen", address), "tcp", address)
+}
+
+// startProxied starts Caddy in front of the plain server, to which pushes go as
+// they come.
+func startProxied(s *stage) (*running, error) {
+	r, err := startPlain(s)
+	if err != nil {
+		return r, err
+	}
+	site := s.address()
+	backend := strings.TrimPrefix(r.push, "http://")
+	r.url = "ws://" + site + "/ws"
+	return r, s.caddy("caddy", fmt.Sprintf(global, "off")+s.site("http", site, "reverse_proxy "+backend), r, site)
+}
+
+func startCentrifuge(s *stage) (*running, error) {
+	address := s.address()
+	r := &running{url: "ws://" + address + "/ws", push: "http://" + address}
+	return r, s.run(r, s.command("centrifuge", "-listen", address), "tcp", address)
+}
+
+// nodeDir has the server on Node.
+const nodeDir = "bench/peers/ws"
+
+// prepareNode installs the packages of the server on Node, if they are missing.
+func prepareNode(ctx context.Context) error {
+	for _, program := range []string{"node", "npm", "redis-server"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%s is not installed", program)
+		}
+	}
+	if _, err := os.Stat(nodeDir + "/node_modules/ws"); err == nil {
+		return nil
+	}
+	if out, err := command(ctx, nodeDir, "npm", "ci", "--no-audit", "--no-fund", "--silent").CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w: %.300s", err, out)
+	}
+	return nil
+}
+
+// startNode starts Redis, without files, and the server on Node.
+func startNode(s *stage) (*running, error) {
+	address, socket := s.address(), filepath.Join(s.dir, "redis.sock")
+	r := &running{url: "ws://" + address + "/ws", push: "http://" + address}
+	redis := command(s.ctx, s.dir, "redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no")
+	if err := s.run(r, redis, "unix", socket); err != nil {
+		return r, err
+	}
+	_, port, _ := strings.Cut(address, ":")
+	err := s.run(r, command(s.ctx, nodeDir, "node", "server.js", port, socket), "tcp", address)
+	return r, err
+}

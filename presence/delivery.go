@@ -1,0 +1,58 @@
+package presence
+
+import (
+	"context"
+	"time"
+)
+
+// Delivery is a push that is under way.
+type Delivery struct {
+	hub    *Hub
+	result PushResult // before anything was delivered; all of it if report is nil
+	report *Report
+	conns  int     // how many are to get the message
+	shares []share // of other nodes
+	until  time.Time
+	keep   func(PushResult) // remembers the result, or nil
+}
+
+// Result waits until the message was handed to all connections, or the push's
+// wait is over, or ctx is, and says what became of it. Call it once.
+func (d *Delivery) Result(ctx context.Context) PushResult {
+	r := d.result
+	if r.Offline == nil {
+		r.Offline = []UserID{}
+	}
+	if d.report == nil {
+		return r
+	}
+	if wait := time.Until(d.until); wait > 0 {
+		d.await(ctx, wait)
+	}
+	r.Sent, r.Dropped = int(d.report.sent.Load()), int(d.report.dropped.Load())
+	r.Unconfirmed += d.conns - r.Sent - r.Dropped
+	if len(d.shares) > 0 {
+		ctx, cancel := context.WithDeadline(ctx, d.until)
+		defer cancel()
+		collect(ctx, d.shares, &r)
+	}
+	if d.keep != nil {
+		d.keep(r)
+	}
+	return r
+}
+
+func (d *Delivery) await(ctx context.Context, wait time.Duration) {
+	select {
+	case <-d.report.done: // nearly always: no timer then
+		return
+	default:
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-d.report.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

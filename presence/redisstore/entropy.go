@@ -1,0 +1,202 @@
+package redisstore
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/seed-57c14f3c/caddy-presence/presence"
+)
+
+// Whatever happens to Redis (emptied, restarted from an old snapshot, failed over
+// to a replica that lags), each node compares at each beat how many of its
+// connections each partition counts with how many it has, and registers its
+// connections again where they differ.
+
+// Join implements presence.Store.
+func (s *Store) Join(hub string, local presence.Local) {
+	s.locals.Store(hub, local)
+	s.hubs.LoadOrStore(hub, struct{}{})
+}
+
+// Leave implements presence.Store.
+func (s *Store) Leave(hub string) { s.locals.Delete(hub) }
+
+func (s *Store) eachLocal(fn func(hub string, local presence.Local)) {
+	s.locals.Range(func(hub, local any) bool {
+		fn(hub.(string), local.(presence.Local))
+		return true
+	})
+}
+
+// entropy is what was found at the last beat. It is owned by the goroutine that
+// renews the lease, but for reset.
+type entropy struct {
+	mu      sync.Mutex // guards the field below
+	all     bool       // everything is to be registered
+	suspect map[place]bool
+	epochs  map[place]string
+}
+
+// place is a partition of a hub.
+type place struct {
+	hub       string
+	partition int
+}
+
+// reset has all connections registered at the next beat.
+func (e *entropy) reset() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = true
+}
+
+func (e *entropy) takeAll() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := e.all
+	e.all = false
+	return all
+}
+
+// reconcile makes Redis have exactly the connections of this node.
+func (s *Store) reconcile(ctx context.Context) {
+	all := s.entropy.takeAll()
+	s.eachLocal(func(hub string, local presence.Local) {
+		if err := s.reconcileHub(ctx, hub, local, all); err != nil && ctx.Err() == nil {
+			s.entropy.reset() // what was left out is not known
+		}
+	})
+}
+
+func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Local, all bool) error {
+	var have [partitions]int
+	local.EachOpen(func(user presence.UserID, _ uint64) { have[partition(user)]++ })
+	counts, err := s.counts(ctx, hub)
+	if err != nil {
+		return err
+	}
+	var missing, ghosts [partitions]bool
+	any := false
+	for p, c := range counts {
+		missing[p] = have[p] > 0 && (all || s.entropy.lost(place{hub, p}, c.epoch, c.conns != have[p]))
+		ghosts[p] = missing[p] && c.conns > have[p]
+		any = any || missing[p]
+	}
+	for p, c := range counts {
+		if have[p] == 0 && c.conns > 0 && s.entropy.lost(place{hub, p}, c.epoch, true) {
+			ghosts[p] = true
+		}
+	}
+	if any {
+		n, err := local.Assert(ctx, func(user presence.UserID) bool { return missing[partition(user)] })
+		if n > 0 {
+			s.outage.log.Warn("connections that redis did not have are registered again", zap.String("hub", hub), zap.Int("count", n))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for p, ghost := range ghosts {
+		if ghost {
+			if err := s.audit(ctx, hub, p, local); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lost reports whether a partition has lost something: it has another epoch than
+// before, or its count differs at two beats; at one, something may just be under
+// way.
+func (e *entropy) lost(p place, epoch string, differs bool) bool {
+	if e.epochs == nil {
+		e.epochs, e.suspect = make(map[place]string), make(map[place]bool)
+	}
+	before, known := e.epochs[p]
+	e.epochs[p] = epoch
+	again := e.suspect[p] && differs
+	if e.suspect[p] = differs && !again; !e.suspect[p] {
+		delete(e.suspect, p)
+	}
+	return again || known && before != "" && before != epoch
+}
+
+// count is what a partition says of this node.
+type count struct {
+	epoch string
+	conns int
+}
+
+// counts asks all partitions of a hub.
+func (s *Store) counts(ctx context.Context, hub string) ([]count, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	pipe := s.client.Pipeline()
+	pipe.SAdd(ctx, s.global("hubs"), hub) // may have been lost
+	node := "n:" + string(s.Node())
+	replies := make([]*redis.SliceCmd, partitions)
+	for p := range replies {
+		replies[p] = pipe.HMGet(ctx, s.key(hub, p, "m"), "e", node)
+	}
+	_, err := pipe.Exec(ctx)
+	if err := s.result(ctx, "comparing members", err); err != nil {
+		return nil, err
+	}
+	counts := make([]count, partitions)
+	for p, r := range replies {
+		counts[p].epoch, _ = r.Val()[0].(string)
+		text, _ := r.Val()[1].(string)
+		counts[p].conns, _ = strconv.Atoi(text)
+	}
+	return counts, nil
+}
+
+// audit closes connections of this node that a partition has, and the node has
+// not.
+func (s *Store) audit(ctx context.Context, hub string, p int, local presence.Local) error {
+	open := make(map[string]bool)
+	node := s.Node()
+	local.EachOpen(func(user presence.UserID, num uint64) {
+		if partition(user) == p {
+			open[string(user)+"\t"+presence.ConnID{Node: node, Num: num}.String()] = true
+		}
+	})
+	var gone []presence.Departure
+	for cursor := uint64(0); ; {
+		fields, next, err := s.scan(ctx, hub, p, cursor)
+		if err != nil {
+			return err
+		}
+		for i := 0; i+1 < len(fields); i += 2 {
+			for line := range strings.SplitSeq(fields[i+1], "\n") {
+				conn, _, _ := strings.Cut(line, "\t")
+				id, err := presence.ParseConnID(conn)
+				if err == nil && id.Node == node && !open[fields[i]+"\t"+conn] {
+					gone = append(gone, presence.Departure{User: presence.UserID(fields[i]), Conn: id, Cause: presence.CauseLost})
+				}
+			}
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	s.outage.log.Warn("connections that are gone are taken out of redis", zap.String("hub", hub), zap.Int("count", len(gone)))
+	_, err := s.Close(ctx, hub, gone)
+	return err
+}
+
+func (s *Store) scan(ctx context.Context, hub string, p int, cursor uint64) ([]string, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	fields, next, err := s.client.HScan(ctx, s.key(hub, p, "u"), cursor, "", reapBatch).Result()
+	return fields, next, s.result(ctx, "comparing members", err)
+}
