@@ -121,7 +121,7 @@ func (h *Hub) Asked(body []byte, answer func([]byte)) {
 // askedPush hands a push out to the connections of this node, in order, and
 // answers when they have taken it.
 func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
-	s := selector{hub: h, except: newExclusion(&p.Except)}
+	s := selector{hub: h, except: newExclusion(&p.Except), combined: len(p.Conns) > 0}
 	for _, id := range p.Conns {
 		s.byConn(id)
 	}

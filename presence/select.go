@@ -20,7 +20,7 @@ type selection struct {
 
 // selectMembers finds the connections that a push names, each once.
 func (h *Hub) selectMembers(ctx context.Context, p *Push) (selection, error) {
-	s := selector{hub: h, except: newExclusion(&p.Except)}
+	s := selector{hub: h, except: newExclusion(&p.Except), combined: p.To.combined()}
 	if len(p.To.IDs) > 0 {
 		if err := s.byID(ctx, p.To.IDs); err != nil {
 			return selection{}, err
@@ -46,8 +46,16 @@ type selector struct {
 	hub    *Hub
 	except exclusion
 	sel    selection
-	seen   map[uint64]struct{} // connections of this node that are in sel
 	users  map[UserID]struct{}
+
+	combined bool                // a connection may be selected in more than one way
+	seen     map[uint64]struct{} // then, those of this node that are in sel
+}
+
+// combined reports whether the selector names connections in several ways.
+func (s *Selector) combined() bool {
+	broad := s.All || len(s.Types) > 0
+	return len(s.Conns) > 0 || broad && len(s.IDs) > 0
 }
 
 func (s *selector) byID(ctx context.Context, ids []UserID) error {
@@ -99,13 +107,15 @@ func (s *selector) take(id ConnID, user UserID) {
 }
 
 func (s *selector) add(a *Attachment, user UserID) {
-	if _, ok := s.seen[a.num]; ok {
-		return
+	if s.combined {
+		if _, ok := s.seen[a.num]; ok {
+			return
+		}
+		if s.seen == nil {
+			s.seen = make(map[uint64]struct{})
+		}
+		s.seen[a.num] = struct{}{}
 	}
-	if s.seen == nil {
-		s.seen = make(map[uint64]struct{})
-	}
-	s.seen[a.num] = struct{}{}
 	s.markUser(user)
 	s.sel.conns = append(s.sel.conns, a.conn)
 }
@@ -119,6 +129,10 @@ func (s *selector) markUser(user UserID) {
 
 // broad adds the open connections of this node, all of them or by type.
 func (s *selector) broad(all bool, types map[string]struct{}) {
+	if n := s.hub.Connections(); all && s.users == nil {
+		s.users = make(map[UserID]struct{}, n)
+		s.sel.conns = make([]Conn, 0, n)
+	}
 	s.hub.Range(func(c Conn) bool {
 		a := c.Attachment()
 		m := a.Member()
