@@ -147,9 +147,10 @@ func (a *answer) finish(err error) error {
 
 // handlerError is what an error of a handler means.
 func handlerError(err error) error {
+	var fe *presence.FrameError
 	var he caddyhttp.HandlerError
 	switch {
-	case !errors.As(err, &he) || he.StatusCode < 300:
+	case errors.As(err, &fe) || !errors.As(err, &he) || he.StatusCode < 300:
 		return err
 	case he.StatusCode < 500:
 		return refused(he.StatusCode, nil, nil)

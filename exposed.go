@@ -1,14 +1,18 @@
 package caddypresence
 
 import (
+	"context"
 	"errors"
 	"net"
+	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 )
 
 // exposedAPI is an API on a site, and the server that the site is on.
@@ -26,8 +30,12 @@ func (e exposedAPI) check() error {
 	if listensLocally(e.server.Listen) || asksForCertificates(e.server) {
 		return nil
 	}
-	found, guarded := e.find(e.server.Routes, false)
-	if found && !guarded {
+	rewrites := e.anyHandler(e.server.Routes, func(h caddyhttp.MiddlewareHandler) bool {
+		_, ok := h.(*rewrite.Rewrite)
+		return ok
+	})
+	guarded := false
+	if e.find(e.server.Routes, !rewrites, &guarded) && !guarded {
 		return errExposed
 	}
 	return nil
@@ -58,24 +66,65 @@ func asksForCertificates(server *caddyhttp.Server) bool {
 	return len(server.TLSConnPolicies) > 0
 }
 
-// find looks for the API in routes, as requests go through them, and reports
-// whether something asked who the client is before.
-func (e exposedAPI) find(routes caddyhttp.RouteList, guarded bool) (found, ok bool) {
+// find looks for the API in routes, as requests go through them, and notes
+// whether something asks who the client is before. Paths are judged where
+// nothing rewrites them.
+func (e exposedAPI) find(routes caddyhttp.RouteList, paths bool, guarded *bool) bool {
 	for _, route := range routes {
-		inRoute := guarded || asksForAddress(route.MatcherSets)
+		inside := *guarded || asksForAddress(route.MatcherSets, false)
 		for _, handler := range route.Handlers {
-			if handler == caddyhttp.MiddlewareHandler(e.handler) {
-				return true, inRoute
+			if handler == caddyhttp.MiddlewareHandler(e.handler) || e.find(e.below(handler), paths, &inside) {
+				*guarded = inside
+				return true
 			}
-			if found, ok := e.find(e.below(handler), inRoute); found {
-				return true, ok
-			}
-			inRoute = inRoute || asksWho(handler)
+			inside = inside || e.anyHandler(caddyhttp.RouteList{{Handlers: []caddyhttp.MiddlewareHandler{handler}}}, asksWho)
 		}
-		// A route that answers who may not, or lets pass who may.
-		guarded = inRoute
+		// Requests that go on behind it have gone through it, if it is for them.
+		goesOn := !route.Terminal && route.Group == ""
+		asked := inside && !asksForAddress(route.MatcherSets, false) && (!paths || e.takes(route.MatcherSets))
+		if goesOn && (asked || asksForAddress(route.MatcherSets, true)) {
+			*guarded = true
+		}
 	}
-	return false, guarded
+	return false
+}
+
+// takes reports whether the paths of matchers are those of the API.
+func (e exposedAPI) takes(sets caddyhttp.MatcherSets) bool {
+	r := &http.Request{URL: &url.URL{Path: e.handler.Prefix + "/push"}}
+	r = r.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer()))
+	for _, set := range sets {
+		all := true
+		for _, matcher := range set {
+			var paths caddyhttp.MatchPath
+			switch m := matcher.(type) {
+			case caddyhttp.MatchPath:
+				paths = m
+			case *caddyhttp.MatchPath:
+				paths = *m
+			default:
+				continue
+			}
+			ok, err := paths.MatchWithError(r)
+			all = all && (ok || err != nil)
+		}
+		if all {
+			return true
+		}
+	}
+	return len(sets) == 0
+}
+
+// anyHandler reports whether a handler of the routes, at any depth, is such.
+func (e exposedAPI) anyHandler(routes caddyhttp.RouteList, such func(caddyhttp.MiddlewareHandler) bool) bool {
+	for _, route := range routes {
+		for _, handler := range route.Handlers {
+			if such(handler) || e.anyHandler(e.below(handler), such) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // below returns the routes that a handler holds.
@@ -99,33 +148,28 @@ func asksWho(handler caddyhttp.MiddlewareHandler) bool {
 		return true
 	case *reverseproxy.Handler:
 		return len(h.HandleResponse) > 0
-	case *caddyhttp.Subroute:
-		for _, route := range h.Routes {
-			for _, inner := range route.Handlers {
-				if asksWho(inner) {
-					return true
-				}
-			}
-		}
 	case caddy.Module:
 		return strings.Contains(string(h.CaddyModule().ID), "auth")
 	}
 	return false
 }
 
-// asksForAddress reports whether matchers look at the client's address.
-func asksForAddress(sets caddyhttp.MatcherSets) bool {
+// asksForAddress reports whether matchers look at the client's address; negated,
+// whether they are for those with another one, who are turned away.
+func asksForAddress(sets caddyhttp.MatcherSets, negated bool) bool {
 	for _, set := range sets {
 		for _, matcher := range set {
 			switch m := matcher.(type) {
 			case *caddyhttp.MatchRemoteIP, *caddyhttp.MatchClientIP, caddyhttp.MatchRemoteIP, caddyhttp.MatchClientIP:
-				return true
+				if !negated {
+					return true
+				}
 			case *caddyhttp.MatchNot:
-				if asksForAddress(m.MatcherSets) {
+				if negated && asksForAddress(m.MatcherSets, false) {
 					return true
 				}
 			case caddyhttp.MatchNot:
-				if asksForAddress(m.MatcherSets) {
+				if negated && asksForAddress(m.MatcherSets, false) {
 					return true
 				}
 			}

@@ -39,7 +39,11 @@ export interface PresenceError extends Error {
    * its error frames.
    */
   code: string;
-  /** With `session_conflict`: seconds. */
+  /** With `refused` and `backend_failed`: the HTTP status, if there was one. */
+  status?: number;
+  /** With `refused`: what the backend answered, if that is JSON. */
+  data?: unknown;
+  /** With `session_conflict` and `refused`: seconds. */
   retryAfter?: number;
   /** With `connect_failed` and `unauthorized`: the last close code. */
   closeCode?: number;

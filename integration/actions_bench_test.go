@@ -32,7 +32,7 @@ presence /ws {
 respond /respond {"n":1}
 reverse_proxy /proxy `+backend.Addr+`
 `)
-	const clients = 32
+	const clients = 16
 	for _, handler := range []string{"respond", "proxy"} {
 		frame := fmt.Sprintf(`{"action":%q,"ref":1,"from":"Station","to":"Airport"}`, handler)
 		b.Run(handler+"/http", func(b *testing.B) {

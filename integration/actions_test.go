@@ -276,3 +276,24 @@ func TestActionsOnTwoRoutes(t *testing.T) {
 	ann.Send(`{"action":"x"}`)
 	ann.Expect("one")
 }
+
+// TestActionsHTTP2 has an action and a decision about a handshake over HTTP/2:
+// handlers are told of a request like any other, over TLS.
+func TestActionsHTTP2(t *testing.T) {
+	_, site := startTLS(t, `
+		action where {
+			respond "{http.request.method} {http.request.scheme}://{http.request.hostport}{http.request.uri} of {presence.id}"
+		}
+		on connect {
+			header Presence-Id {http.request.method}
+			respond "{http.request.header.upgrade}{http.request.header.:protocol}" 200
+		}`)
+	ann := startScript(t, "h2.mjs", site+"/ws")
+	ann.want("status 200 presence.v1 -")
+	ann.send(`{"action":"open","ref":1}`)
+	ann.want(`{"action":"reply","ref":1,"ok":true`)
+	ann.send(`{"action":"where"}`)
+	ann.want("POST " + site + "/ws of POST")
+	ann.send("ping")
+	ann.want("pong")
+}

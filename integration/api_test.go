@@ -69,19 +69,26 @@ respond "the site"
 // TestExposedAPI wants a configuration to be refused whose API anybody can use.
 func TestExposedAPI(t *testing.T) {
 	c := StartText(t, plain)
+	const login = "basic_auth PATH {\n\ta $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\n"
 	for site, ok := range map[string]bool{
-		"presence_api /push":                              false,
-		"bind 127.0.0.1\npresence_api /push":              true,
-		"bind 127.0.0.1 0.0.0.0\npresence_api /push":      false,
-		"handle /push/* {\n\tpresence_api /push\n}":       false,
-		"respond /x ok\nheader X-Y z\npresence_api /push": false,
-		"presence_api /push\nbasic_auth /x {\n\ta $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}":                  true,
-		"forward_auth 127.0.0.1:1 {\n\turi /auth\n}\npresence_api":                                                                  true,
-		"reverse_proxy /x 127.0.0.1:1\npresence_api":                                                                                false,
-		"@in remote_ip private_ranges\nhandle @in {\n\tpresence_api /push\n}":                                                       true,
-		"@out not remote_ip private_ranges\nroute {\n\trespond @out 403\n\tpresence_api /push\n}":                                   true,
-		"route {\n\tpresence_api /push\n\tbasic_auth {\n\t\ta $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n\t}\n}": false,
+		"presence_api /push":                                                                          false,
+		"bind 127.0.0.1\npresence_api /push":                                                          true,
+		"bind 127.0.0.1 0.0.0.0\npresence_api /push":                                                  false,
+		"handle /push/* {\n\tpresence_api /push\n}":                                                   false,
+		"respond /x ok\nheader X-Y z\npresence_api /push":                                             false,
+		login + "presence_api /push":                                                                  true,
+		strings.Replace(login, "PATH", "/push/*", 1) + "presence_api /push":                           true,
+		strings.Replace(login, "PATH", "/admin/*", 1) + "presence_api /push":                          false,
+		"handle /admin/* {\n" + login + "}\nhandle {\n\tpresence_api\n}":                              false,
+		"route {\n\tpresence_api /push\n" + login + "}":                                               false,
+		"forward_auth 127.0.0.1:1 {\n\turi /auth\n}\npresence_api":                                    true,
+		"reverse_proxy /x 127.0.0.1:1\npresence_api":                                                  false,
+		"@in remote_ip private_ranges\nhandle @in {\n\tpresence_api /push\n}":                         true,
+		"@in remote_ip private_ranges\nroute {\n\theader @in A b\n\tpresence_api /push\n}":            false,
+		"@out not remote_ip private_ranges\nroute {\n\trespond @out 403\n\tpresence_api /push\n}":     true,
+		strings.Replace(login, "PATH", "/api/*", 1) + "handle_path /api/* {\n\tpresence_api /push\n}": true,
 	} {
+		site = strings.Replace(site, "basic_auth PATH", "basic_auth", 1)
 		out, err := c.TryReload(WriteFile(t, "Caddyfile", "{$SITE}\n"+site+"\n"))
 		if (err == nil) != ok {
 			t.Errorf("%s\nis refused: %t\n%s", site, err != nil, out)

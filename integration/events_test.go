@@ -178,3 +178,32 @@ func TestEventsAgain(t *testing.T) {
 		func() string { return fmt.Sprintf("%+v", c.Stats()) })
 	c.ExpectLog("event given up")
 }
+
+// TestConnectSlow refuses handshakes that are not decided about in time.
+func TestConnectSlow(t *testing.T) {
+	b := StartBackend(t, hold(nil))
+	c := StartText(t, "{$SITE}\npresence /ws {\n\taction_timeout 50ms\n\ton connect {\n\t\treverse_proxy "+b.Addr+"\n\t}\n}\n")
+	if _, res, err := c.TryDial("/ws"); err == nil || res.StatusCode != http.StatusGatewayTimeout {
+		t.Errorf("got %v, %v", res, err)
+	}
+}
+
+// TestEventsAtStop tells, when Caddy stops, whose connection ends, and of nobody
+// that it is offline: they come back elsewhere.
+func TestEventsAtStop(t *testing.T) {
+	b := StartBackend(t, func(w http.ResponseWriter, r *http.Request) {})
+	c := StartText(t, "{$SITE}\npresence /ws {\n\ton close offline {\n\t\treverse_proxy "+b.Addr+"\n\t}\n}\n")
+	const users = 100
+	for n := range users {
+		c.Dial("/ws").Open(fmt.Sprintf(`"id":%d`, n))
+	}
+	c.Stop()
+	for range users {
+		if e, _ := b.nextEvent(); e.Event != "close" || e.Reason != "stop" {
+			t.Fatalf("told %+v", e)
+		}
+	}
+	if len(b.requests) != 0 {
+		t.Errorf("told %+v too", b.Next())
+	}
+}

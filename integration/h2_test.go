@@ -44,11 +44,13 @@ const tlsSite = `{
 }
 `
 
-func startTLS(t *testing.T) (*Caddy, string) {
+// startTLS starts Caddy with it, and with further options of the directive.
+func startTLS(t *testing.T, options ...string) (*Caddy, string) {
 	t.Helper()
+	text := strings.Replace(tlsSite, "ping_interval 0\n", "ping_interval 0\n"+strings.Join(options, "\n")+"\n", 1)
 	_, port, _ := strings.Cut(FreeAddr(t), ":")
 	site := "https://localhost:" + port
-	c := StartText(t, tlsSite, "TLS_SITE="+site, "GODEBUG=http2xconnect=1")
+	c := StartText(t, text, "TLS_SITE="+site, "GODEBUG=http2xconnect=1")
 	c.await(func() error { // its certificate is made after its start
 		conn, err := tls.Dial("tcp", "localhost:"+port, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {

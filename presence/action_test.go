@@ -105,6 +105,7 @@ func TestActionLine(t *testing.T) {
 		}
 		synctest.Wait() // the first runs
 		f.expect(bob, `{"action":"error","code":"too_fast","message":"too many actions are under way here; this one is not handled"}`)
+		synctest.Wait()
 		f.hub.Detach(bob, presence.CauseLost)
 		synctest.Wait()
 		if err := <-ended; !errors.Is(err, context.Canceled) || len(ended) != 0 || f.hub.Stats().ActionsNow != 17 {

@@ -17,6 +17,7 @@ type teller struct {
 	ready   []UserID            // users that no goroutine has taken yet
 	workers int
 	waiting int  // events in users
+	hanging int  // handlers that have not returned
 	stopped bool // events are no longer taken
 
 	// ctx ends when those that are told must be given up. It is there since the
@@ -30,6 +31,7 @@ const (
 	// many are told at once.
 	maxEvents  = 10_000
 	maxTellers = 32
+	maxHanging = 4 * maxTellers // handlers at work, with those that were given up
 
 	// eventPatience is how long an event is told again, first after retryFirst,
 	// then after twice as long each time, at most retryMost.
@@ -141,7 +143,7 @@ func (t *teller) try(h *Hub, e *Event) error {
 			return nil // nobody wants it any more
 		}
 		ctx, cancel := actionContext(t.ctx, s.ActionTimeout)
-		err := tellOnce(ctx, s.Events, e)
+		err := t.tellOnce(ctx, s.Events, e)
 		cancel()
 		// A reload may have come in between.
 		if !errors.Is(err, ErrActionsRetired) || h.settings.Load() == s {
@@ -150,18 +152,32 @@ func (t *teller) try(h *Hub, e *Event) error {
 	}
 }
 
-// tellOnce gives up waiting when ctx ends, whatever the handlers do.
-func tellOnce(ctx context.Context, events Events, e *Event) error {
+// tellOnce does not wait for handlers that go on when ctx has ended, unless too
+// many do.
+func (t *teller) tellOnce(ctx context.Context, events Events, e *Event) error {
 	done := make(chan error, 1)
 	go func() {
+		t.hang(+1)
+		defer t.hang(-1)
 		done <- Guarded(func() error { return events.Tell(ctx, e) })
 	}()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
 	}
+	if t.hang(0) > maxHanging {
+		<-done
+	}
+	return ctx.Err()
+}
+
+// hang counts handlers that have not returned.
+func (t *teller) hang(more int) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hanging += more
+	return t.hanging
 }
 
 // idle reports whether all events are told, or given up.

@@ -367,7 +367,7 @@ export function connect(url, options) {
       frame = JSON.parse(data);
     } catch {}
     const { action, ref: answers, ok, ...reply } = frame ?? {};
-    const error = action === 'error' && reply.code && failure(reply.code, reply.message, { retryAfter: reply.retry_after });
+    const error = action === 'error' && reply.code && failure(reply.code, reply.message, { ...reply, retryAfter: reply.retry_after });
     if ((error || action === 'reply') && typeof answers === 'number' && answers <= ref) {
       pending.get(answers)?.(error, reply); // or it is too late: nobody waits
     } else if (error && answers === undefined) emit('error', error);

@@ -22,7 +22,8 @@ const failure = (error) => Object.assign(new Error(error.message), error);
 const ownFailure = (code) => failure({ name: 'PresenceError', code, message: code });
 
 /** What of an error survives the way to another tab. */
-const portable = ({ name, code, message, retryAfter, closeCode }) => ({ name, code, message, retryAfter, closeCode });
+const portable = ({ name, code, message, retryAfter, closeCode, status, data }) =>
+  ({ name, code, message, retryAfter, closeCode, status, data });
 
 function alone(url, options) {
   const presence = connectAlone(url, options);

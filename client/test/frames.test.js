@@ -196,9 +196,11 @@ describe('send', () => {
   });
 
   test('rejects on an error frame', async () => {
-    on('order', (socket, frame) => refuse(socket, frame, 'backend_failed', { retry_after: 3 }));
+    on('order', (socket, frame) => refuse(socket, frame, 'refused', { retry_after: 3, status: 409, data: { why: 'taken' } }));
     const presence = await server.online();
-    await assert.rejects(presence.send('order'), { name: 'PresenceError', code: 'backend_failed', message: 'it is backend_failed', retryAfter: 3 });
+    await assert.rejects(presence.send('order'), {
+      name: 'PresenceError', code: 'refused', message: 'it is refused', retryAfter: 3, status: 409, data: { why: 'taken' },
+    });
     assert.deepEqual(presence.errors, [], 'which is the matter of whoever sent it');
   });
 
