@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -63,7 +64,11 @@ func (h *handshake) request(ctx context.Context, body []byte) *http.Request {
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
 	}
 	if h.tls {
-		r.TLS = &tls.ConnectionState{HandshakeComplete: true, ServerName: h.host}
+		name, _, err := net.SplitHostPort(h.host)
+		if err != nil {
+			name = h.host
+		}
+		r.TLS = &tls.ConnectionState{HandshakeComplete: true, ServerName: name}
 	}
 	for i := 0; i < len(h.headers); i += 2 {
 		r.Header[h.headers[i]] = append(r.Header[h.headers[i]], h.headers[i+1])
