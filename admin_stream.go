@@ -109,7 +109,8 @@ func writeResults(w http.ResponseWriter, control *http.ResponseController, resul
 		}
 		if err := errors.Join(out.Flush(), control.Flush()); err != nil {
 			cancel() // the caller is gone; readPushes ends
-			for range results {
+			for result := range results { // which also keeps it under the push's id
+				result()
 			}
 			return nil
 		}

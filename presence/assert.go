@@ -63,7 +63,7 @@ func (h *Hub) assertLocked(a *Attachment, want func(UserID) bool) (OpenResult, b
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	m := a.Member()
-	if m == nil || a.sealed || !want(m.ID) {
+	if m == nil || a.sealed || a.pending || !want(m.ID) { // what is pending is told by debts
 		return OpenResult{}, false, nil
 	}
 	// Later than what an earlier incarnation of this node may have left.

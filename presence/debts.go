@@ -1,8 +1,12 @@
 package presence
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"hash/fnv"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -74,15 +78,18 @@ func (d *debts) pay(h *Hub) {
 // payOpens tells the store of connections, several at once; those that it does not
 // take remain owed.
 func (d *debts) payOpens(h *Hub, opens map[*Attachment]struct{}) {
-	work := make(chan *Attachment, len(opens))
-	for a := range opens {
-		work <- a
+	// One worker for all of a user, in the order in which they came.
+	var work [assertWorkers][]*Attachment
+	for _, a := range slices.SortedFunc(maps.Keys(opens), func(x, y *Attachment) int { return cmp.Compare(x.num, y.num) }) {
+		if m := a.Member(); m != nil {
+			w := hash(m.ID) % assertWorkers
+			work[w] = append(work[w], a)
+		}
 	}
-	close(work)
 	var wg sync.WaitGroup
-	for range min(assertWorkers, len(opens)) {
+	for _, some := range work {
 		wg.Go(func() {
-			for a := range work {
+			for _, a := range some {
 				if err := h.settle(a); errors.Is(err, ErrStoreUnavailable) {
 					d.owe(h, a)
 				}
@@ -90,4 +97,10 @@ func (d *debts) payOpens(h *Hub, opens map[*Attachment]struct{}) {
 		})
 	}
 	wg.Wait()
+}
+
+func hash(id UserID) uint32 {
+	f := fnv.New32a()
+	_, _ = f.Write([]byte(id)) // never fails
+	return f.Sum32()
 }

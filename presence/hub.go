@@ -198,14 +198,14 @@ func (s *Settings) linger(cause Cause) time.Duration {
 // What the store cannot be told now is told when it is back.
 func (h *Hub) leave(a *Attachment, cause Cause) {
 	s := h.settings.Load()
-	gone := Departure{Conn: h.ConnID(a), Cause: cause}
+	gone := Departure{Conn: h.ConnID(a), At: a.at, Cause: cause}
 	m := a.Member()
 	switch {
 	case m != nil:
 		gone.User, gone.Linger = m.ID, s.linger(cause)
 		h.forget(a)
 	case a.doubt != "":
-		gone.User = a.doubt
+		gone.User, gone.At = a.doubt, 0
 	default:
 		return
 	}
@@ -241,7 +241,7 @@ func (h *Hub) Leave() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if m := a.Member(); m != nil {
-			gone = append(gone, Departure{User: m.ID, Conn: h.ConnID(a), Linger: s.linger(CauseStop), Cause: CauseStop})
+			gone = append(gone, Departure{User: m.ID, Conn: h.ConnID(a), At: a.at, Linger: s.linger(CauseStop), Cause: CauseStop})
 			h.forget(a)
 			h.closed(a, m, CauseStop, 0)
 		}

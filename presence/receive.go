@@ -190,7 +190,7 @@ func (h *Hub) close(a *Attachment) error {
 	if m == nil {
 		return frameErrorf(ErrorNotOpen, "this connection is not open")
 	}
-	gone := Departure{User: m.ID, Conn: h.ConnID(a), Cause: CauseClient}
+	gone := Departure{User: m.ID, Conn: h.ConnID(a), At: a.at, Cause: CauseClient}
 	h.depart(h.Store(), []Departure{gone})
 	h.forget(a)
 	h.closed(a, m, CauseClient, 0)
@@ -214,10 +214,7 @@ func (h *Hub) Kick(ctx context.Context, id UserID) (kicked, unconfirmed int, err
 		}
 	}
 	more, unconfirmed, gone := h.kickElsewhere(ctx, elsewhere)
-	for _, conn := range gone { // they died with their node
-		h.depart(h.Store(), []Departure{{User: id, Conn: conn, Cause: CauseKicked}})
-	}
-	return kicked + more + len(gone), unconfirmed, nil
+	return kicked + more, unconfirmed + gone, nil
 }
 
 // KickByID ends one connection, on whatever node it is. It returns how many were

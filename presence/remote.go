@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -132,6 +133,7 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	for _, id := range p.Counted {
 		delete(s.users, id)
 	}
+	ended := len(p.Conns) - s.found(p.Conns)
 	h.stats.pushes.Add(1)
 	d := &Delivery{
 		hub: h, result: PushResult{Matched: len(s.users)}, report: newReport(len(s.sel.conns)),
@@ -142,7 +144,7 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	h.outbox.post(&parcel{conns: s.sel.conns, message: m, stats: &h.stats}, p.Wait == 0)
 	finish := func() {
 		r := d.Result(context.Background())
-		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped, r.Unconfirmed + len(p.Conns) - s.found(p.Conns)})
+		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped + ended, r.Unconfirmed})
 		answer(b)
 	}
 	select {
@@ -213,8 +215,9 @@ func (h *Hub) remoteParts(p *Push, sel *selection, broad bool) (map[NodeID]*remo
 		counts[id.Node]++
 	}
 	for _, id := range sel.named {
-		r := part(id.Node)
-		r.Conns = append(r.Conns, id)
+		if r := part(id.Node); !slices.Contains(r.Conns, id) {
+			r.Conns = append(r.Conns, id)
+		}
 	}
 	if !broad {
 		return parts, counts, nil
@@ -236,8 +239,9 @@ func (h *Hub) remoteParts(p *Push, sel *selection, broad bool) (map[NodeID]*remo
 }
 
 // kickElsewhere ends connections of other nodes, and returns how many they say
-// they have ended, how many they say nothing of, and those whose node is gone.
-func (h *Hub) kickElsewhere(ctx context.Context, ids []ConnID) (kicked, unconfirmed int, gone []ConnID) {
+// they have ended, how many they say nothing of, and how many of nodes that cannot
+// be reached at all.
+func (h *Hub) kickElsewhere(ctx context.Context, ids []ConnID) (kicked, unconfirmed, gone int) {
 	until := time.Now().Add(kickTime)
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -254,7 +258,7 @@ func (h *Hub) kickElsewhere(ctx context.Context, ids []ConnID) (kicked, unconfir
 		select {
 		case a := <-answer:
 			if errors.Is(a.Err, ErrNodeGone) {
-				gone = append(gone, byNode[node]...)
+				gone += len(byNode[node])
 				continue
 			}
 			if a.Err == nil && json.Unmarshal(a.Data, &n) == nil {

@@ -176,6 +176,10 @@ type Departure struct {
 	User UserID
 	Conn ConnID
 
+	// At is the time of the open that is undone, as the store gave it: one that
+	// came later stays. 0: any.
+	At int64
+
 	// Linger is how long the user stays listed, in whole milliseconds. 0 makes
 	// it offline at once.
 	Linger time.Duration

@@ -140,7 +140,7 @@ func (p *partition) close(d presence.Departure) bool {
 	if u == nil {
 		return false
 	}
-	i := slices.IndexFunc(u.conns, func(c conn) bool { return c.id == d.Conn })
+	i := slices.IndexFunc(u.conns, func(c conn) bool { return c.id == d.Conn && (d.At == 0 || c.at <= d.At) })
 	if i < 0 {
 		return false
 	}

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -29,6 +30,13 @@ func (c *clock) learn(redisMilli int64, began time.Time) {
 	}
 	middle := began.Add(rtt / 2)
 	c.known, c.offset, c.rtt, c.taken = true, redisMilli-milli(middle), rtt, middle
+}
+
+// forget makes the next sample count, whatever it is.
+func (c *clock) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rtt = math.MaxInt64
 }
 
 func (c *clock) isKnown() bool {

@@ -39,7 +39,7 @@ type entropy struct {
 	mu      sync.Mutex // guards the field below
 	all     bool       // everything is to be registered
 	suspect map[place]bool
-	epochs  map[place]string
+	last    map[place]count
 }
 
 // place is a partition of a hub.
@@ -76,21 +76,17 @@ func (s *Store) reconcile(ctx context.Context) {
 func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Local, all bool) error {
 	var have [partitions]int
 	local.EachOpen(func(user presence.UserID, _ uint64) { have[partition(user)]++ })
-	counts, err := s.counts(ctx, hub)
+	counts, err := s.counts(ctx, hub, s.Node())
 	if err != nil {
 		return err
 	}
 	var missing, ghosts [partitions]bool
 	any := false
 	for p, c := range counts {
-		missing[p] = have[p] > 0 && (all || s.entropy.lost(place{hub, p}, c.epoch, c.conns != have[p]))
-		ghosts[p] = missing[p] && c.conns > have[p]
+		lost := s.entropy.lost(place{hub, p}, c, c.conns != have[p]) || all
+		missing[p] = lost && have[p] > 0
+		ghosts[p] = lost && c.conns > 0
 		any = any || missing[p]
-	}
-	for p, c := range counts {
-		if have[p] == 0 && c.conns > 0 && s.entropy.lost(place{hub, p}, c.epoch, true) {
-			ghosts[p] = true
-		}
 	}
 	if any {
 		n, err := local.Assert(ctx, func(user presence.UserID) bool { return missing[partition(user)] })
@@ -112,37 +108,38 @@ func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Loc
 }
 
 // lost reports whether a partition has lost something: it has another epoch than
-// before, or its count differs at two beats; at one, something may just be under
-// way.
-func (e *entropy) lost(p place, epoch string, differs bool) bool {
-	if e.epochs == nil {
-		e.epochs, e.suspect = make(map[place]string), make(map[place]bool)
+// before, or has gone back, or its count differs at two beats; at one, something
+// may just be under way.
+func (e *entropy) lost(p place, c count, differs bool) bool {
+	if e.last == nil {
+		e.last, e.suspect = make(map[place]count), make(map[place]bool)
 	}
-	before, known := e.epochs[p]
-	e.epochs[p] = epoch
+	before := e.last[p]
+	e.last[p] = c
 	again := e.suspect[p] && differs
 	if e.suspect[p] = differs && !again; !e.suspect[p] {
 		delete(e.suspect, p)
 	}
-	return again || known && before != "" && before != epoch
+	return again || before.epoch != "" && (before.epoch != c.epoch || c.seq < before.seq)
 }
 
-// count is what a partition says of this node.
+// count is what a partition says of a node.
 type count struct {
 	epoch string
+	seq   int64 // how often it has changed
 	conns int
 }
 
 // counts asks all partitions of a hub.
-func (s *Store) counts(ctx context.Context, hub string) ([]count, error) {
+func (s *Store) counts(ctx context.Context, hub string, of presence.NodeID) ([]count, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	pipe := s.client.Pipeline()
 	pipe.SAdd(ctx, s.global("hubs"), hub) // may have been lost
-	node := "n:" + string(s.Node())
+	node := "n:" + string(of)
 	replies := make([]*redis.SliceCmd, partitions)
 	for p := range replies {
-		replies[p] = pipe.HMGet(ctx, s.key(hub, p, "m"), "e", node)
+		replies[p] = pipe.HMGet(ctx, s.key(hub, p, "m"), "e", "s", node)
 	}
 	_, err := pipe.Exec(ctx)
 	if err := s.result(ctx, "comparing members", err); err != nil {
@@ -152,6 +149,8 @@ func (s *Store) counts(ctx context.Context, hub string) ([]count, error) {
 	for p, r := range replies {
 		counts[p].epoch, _ = r.Val()[0].(string)
 		text, _ := r.Val()[1].(string)
+		counts[p].seq, _ = strconv.ParseInt(text, 10, 64)
+		text, _ = r.Val()[2].(string)
 		counts[p].conns, _ = strconv.Atoi(text)
 	}
 	return counts, nil

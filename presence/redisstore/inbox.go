@@ -49,14 +49,24 @@ func (s *Store) keepInbox(ctx context.Context, first bool) error {
 	key := s.inboxKey(s.Node())
 	pipe := s.client.Pipeline()
 	if first {
-		pipe.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: []any{"f", "", "s", "0"}})
+		addInbox(ctx, pipe, key)
 	} else {
 		old := strconv.FormatInt(s.clock.now()-2*inboxLife.Milliseconds(), 10)
 		pipe.XTrimMinIDApprox(ctx, key, old, 0)
 	}
-	pipe.PExpire(ctx, key, inboxLife+10*s.lease.time)
+	kept := pipe.PExpire(ctx, key, inboxLife+10*s.lease.time)
 	_, err := pipe.Exec(ctx)
+	if err == nil && !kept.Val() { // it was lost, or Redis was not to be reached for long
+		addInbox(ctx, pipe, key)
+		pipe.PExpire(ctx, key, inboxLife+10*s.lease.time)
+		_, err = pipe.Exec(ctx)
+	}
 	return s.result(ctx, "keeping the inbox", err)
+}
+
+// addInbox makes an inbox: nobody else does.
+func addInbox(ctx context.Context, pipe redis.Pipeliner, key string) {
+	pipe.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: []any{"f", "", "s", "0"}})
 }
 
 // read carries out what other nodes send until ctx ends.

@@ -127,13 +127,17 @@ func (s *Store) nextBeat(err error) time.Duration {
 func (s *Store) renewLease(ctx context.Context) ([]presence.NodeID, error) {
 	node := s.Node()
 	first := node != s.lease.renewed
+	before := ""
+	if first {
+		before = string(s.lease.renewed)
+	}
 	if err := s.keepInbox(ctx, first); err != nil {
 		return nil, err
 	}
 	// After an outage all leases have lapsed: let the others renew theirs first.
 	mayClaim := !first && time.Since(s.lease.at) < s.lease.time
 	reply, err := s.runGlobal(ctx, beatScript, []string{s.global("nodes"), s.global("dead"), s.global("info")},
-		string(node), s.lease.time.Milliseconds(), s.self(), flag(first), flag(mayClaim), claimTime.Milliseconds())
+		string(node), s.lease.time.Milliseconds(), s.self(), flag(first), flag(mayClaim), claimTime.Milliseconds(), before)
 	switch {
 	case errors.Is(err, errFenced):
 		s.declaredDead(node)
@@ -210,10 +214,16 @@ func (s *Store) reap(ctx context.Context, dead presence.NodeID) {
 		err = s.fence(ctx, hubs, dead)
 	}
 	for _, hub := range hubs {
-		for p := 0; p < partitions && err == nil; p++ {
-			var n int
-			n, err = s.reapPartition(ctx, hub, p, dead)
-			removed += n
+		var counts []count
+		if err == nil {
+			counts, err = s.counts(ctx, hub, dead)
+		}
+		for p := range counts {
+			if err == nil && counts[p].conns > 0 {
+				var n int
+				n, err = s.reapPartition(ctx, hub, p, dead)
+				removed += n
+			}
 		}
 	}
 	if err == nil {
@@ -226,7 +236,7 @@ func (s *Store) reap(ctx context.Context, dead presence.NodeID) {
 		log.Warn("taking the members of a dead node out: tried again later", zap.Int("removed", removed), zap.Error(err))
 		return
 	}
-	log.Info("a node died: its members are out", zap.Int("removed", removed), zap.Duration("took", time.Since(began)))
+	log.Info("a node is gone: its members are out", zap.Int("removed", removed), zap.Duration("took", time.Since(began)))
 }
 
 // everyHub returns the hubs that any node has used.
@@ -304,13 +314,14 @@ func (s *Store) claim(ctx context.Context, dead presence.NodeID, d time.Duration
 	return err
 }
 
-// leaveNodes gives the lease up, because this node stops.
+// leaveNodes gives the lease up, because this node stops. Another node looks
+// whether anything is left of it.
 func (s *Store) leaveNodes(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	pipe := s.client.Pipeline()
 	pipe.ZRem(ctx, s.global("nodes"), string(s.Node()))
-	pipe.HDel(ctx, s.global("info"), string(s.Node()))
+	pipe.HSet(ctx, s.global("dead"), string(s.Node()), "0 -")
 	pipe.Del(ctx, s.inboxKey(s.Node()))
 	_, err := pipe.Exec(ctx)
 	return s.result(ctx, "giving the lease up", err)

@@ -23,6 +23,8 @@ type outage struct {
 	down   bool
 	failed int       // calls since the beginning
 	told   time.Time // when the beginning of an outage was logged last
+
+	toldRefused time.Time // when a refusal was logged last
 }
 
 // isOpen reports whether calls should not even be tried.
@@ -46,6 +48,16 @@ func (o *outage) failure(err error) {
 	if time.Since(o.told) >= quiet {
 		o.told = time.Now()
 		o.log.Error("redis does not answer: members of other nodes are not seen until it does", zap.Error(err))
+	}
+}
+
+// refused tells the log that Redis answers and will not: trying again does not help.
+func (o *outage) refused(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Since(o.toldRefused) >= quiet {
+		o.toldRefused = time.Now()
+		o.log.Error("redis refuses a call", zap.Error(err))
 	}
 }
 
@@ -75,7 +87,9 @@ func (s *Store) result(ctx context.Context, doing string, err error) error {
 	}
 	var answered redis.Error
 	if errors.As(err, &answered) && !hasAnyPrefix(err.Error(), transient) {
-		return fmt.Errorf("%s: redis at %s refuses: %w", doing, s.address, err)
+		err = fmt.Errorf("%s: redis at %s refuses: %w", doing, s.address, err)
+		s.outage.refused(err)
+		return err
 	}
 	err = fmt.Errorf("%w: %s at %s: %w", presence.ErrStoreUnavailable, doing, s.address, err)
 	s.outage.failure(err)

@@ -63,10 +63,14 @@ func (s *Store) readReply(reply []any, began time.Time) ([]any, error) {
 		return nil, fmt.Errorf("redis answered %v", reply)
 	}
 	text, _ := reply[1].(string)
+	status, _ := reply[0].(int64)
+	if status == -2 {
+		s.clock.forget() // it was wrong, or this call took too long
+	}
 	if now, err := strconv.ParseInt(text, 10, 64); err == nil {
 		s.clock.learn(now, began)
 	}
-	switch status, _ := reply[0].(int64); status {
+	switch status {
 	case 1:
 		return reply[2:], nil
 	case -1:

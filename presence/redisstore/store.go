@@ -38,6 +38,7 @@ type Store struct {
 	outage   outage
 	identity identity
 	hubs     sync.Map // names of the hubs that were used → struct{}
+	written  sync.Map // names of the hubs that redis knows → struct{}
 	locals   sync.Map // names of the hubs that are served here → presence.Local
 
 	// Owned by the goroutine that renews the lease, but for lease.wake and
@@ -90,7 +91,6 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	s.inbox.client = redis.NewUniversalClient(&inboxOptions)
 	s.inbox.seen = make(map[presence.NodeID]uint64)
 	s.inbox.heard.Store(time.Now().UnixMilli())
-	s.renewedAt.Store(time.Now().UnixMilli())
 	s.stopped.Go(func() { s.live(ctx) })
 	s.stopped.Go(func() { s.read(ctx) })
 	s.stopped.Go(func() { s.write(ctx) })
@@ -178,10 +178,9 @@ func (s *Store) Shutdown(ctx context.Context) error {
 
 // Open implements presence.Store.
 func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.OpenResult, error) {
-	s.hubs.LoadOrStore(req.Hub, struct{}{})
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := s.learnTime(ctx); err != nil {
+	if err := errors.Join(s.learnTime(ctx), s.learnHub(ctx, req.Hub)); err != nil {
 		return presence.OpenResult{}, err
 	}
 	if req.At == 0 {
@@ -265,7 +264,7 @@ func (s *Store) closeSome(ctx context.Context, hub string, p int, gone []presenc
 	}
 	args := []any{s.notAfter()}
 	for _, i := range places {
-		args = append(args, string(gone[i].User), gone[i].Conn.String(), gone[i].Linger.Milliseconds())
+		args = append(args, string(gone[i].User), gone[i].Conn.String(), gone[i].Linger.Milliseconds(), gone[i].At)
 	}
 	reply, err := s.run(ctx, closeScript, s.keys(hub, p), args...)
 	if err != nil {
@@ -284,6 +283,20 @@ func (s *Store) closeSome(ctx context.Context, hub string, p int, gone []presenc
 // notAfter is when Redis may no longer carry out a call that is made now: its
 // caller has given up then.
 func (s *Store) notAfter() int64 { return s.clock.now() + s.timeout.Milliseconds() }
+
+// learnHub writes a hub down before its first member: who takes the members of a
+// dead node out must know of it.
+func (s *Store) learnHub(ctx context.Context, hub string) error {
+	if _, known := s.written.Load(hub); known {
+		return nil
+	}
+	if err := s.result(ctx, "writing the hub down", s.client.SAdd(ctx, s.global("hubs"), hub).Err()); err != nil {
+		return err
+	}
+	s.written.Store(hub, struct{}{})
+	s.hubs.LoadOrStore(hub, struct{}{})
+	return nil
+}
 
 // learnTime asks Redis for its time if no call has told it yet.
 func (s *Store) learnTime(ctx context.Context) error {

@@ -2,16 +2,16 @@
 --
 -- KEYS as in prelude.lua
 -- ARGV 1 not_after
---      then groups of 3: uid, conn, how long the user lingers in ms if this was
---      its last connection
+--      then groups of 4: uid, conn, how long the user lingers in ms if this was
+--      its last connection, the time of the open that is undone or 0
 -- Returns {1, now, found...}, or {-2, now} if it is too late.
 local reply = {1, text(now)}
-for i = 2, #ARGV, 3 do
-	local uid, conn, linger = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+for i = 2, #ARGV, 4 do
+	local uid, conn, linger, at = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
 	local conns, lingering = read(uid)
 	local kept, gone = {}, nil
 	for _, c in ipairs(conns) do
-		if c[CONN] == conn then gone = c else kept[#kept + 1] = c end
+		if c[CONN] == conn and (at == 0 or tonumber(c[AT]) <= at) then gone = c else kept[#kept + 1] = c end
 	end
 	if gone then
 		if #kept == 0 and linger > 0 then
