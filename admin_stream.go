@@ -108,7 +108,7 @@ func writeResults(w http.ResponseWriter, control *http.ResponseController, resul
 			continue
 		}
 		if err := errors.Join(out.Flush(), control.Flush()); err != nil {
-			cancel() // the caller is gone; readPushes ends
+			cancel()                      // the caller is gone; readPushes ends
 			for result := range results { // which also keeps it under the push's id
 				result()
 			}

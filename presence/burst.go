@@ -39,13 +39,12 @@ func (b *Burst) Frames(deflate bool) []byte {
 type parcel struct {
 	conns    []Conn
 	message  *Message
-	stats    *Stats
 	detached bool          // its push had its answer before
 	done     chan struct{} // closed when it was handed out, if it had to wait
 }
 
 func (p *parcel) record(out Outcome) {
-	p.stats.delivered(out)
+	p.message.report.stats.delivered(out)
 	p.message.report.record(out)
 }
 

@@ -54,7 +54,7 @@ func (m *Message) Frame(deflate bool) []byte {
 // Queued was handed all of it (ok), or ended before.
 func (m *Message) Flushed(ok bool) {
 	if m.report != nil {
-		m.report.settle(ok)
+		m.report.flushed(ok)
 	}
 }
 
@@ -78,13 +78,25 @@ type Report struct {
 	// one more until it was given to all; done is closed when it falls to 0.
 	pending atomic.Int64
 	done    chan struct{}
+
+	stats *Stats // that count it too, or nil
 }
 
 // newReport makes the report of a message to a number of connections.
-func newReport(conns int) *Report {
-	r := &Report{done: make(chan struct{})}
+func newReport(conns int, stats *Stats) *Report {
+	r := &Report{done: make(chan struct{}), stats: stats}
 	r.pending.Store(int64(conns) + 1)
 	return r
+}
+
+// flushed is settle for a connection that had queued the message.
+func (r *Report) flushed(ok bool) {
+	if r.stats != nil && ok {
+		r.stats.delivered(Sent)
+	} else if r.stats != nil {
+		r.stats.delivered(Closed)
+	}
+	r.settle(ok)
 }
 
 func (r *Report) settle(ok bool) {

@@ -211,7 +211,7 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 	d := &Delivery{
 		hub:    h,
 		result: PushResult{ID: id, Matched: sel.matched, Offline: sel.offline},
-		report: newReport(len(sel.conns)),
+		report: newReport(len(sel.conns), &h.stats),
 		conns:  len(sel.conns),
 		until:  time.Now().Add(p.wait()),
 	}
@@ -223,7 +223,7 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 	d.result.Incomplete, d.result.Unknown = sel.incomplete, sel.unknown
 	m := NewMessage(p.text())
 	m.report = d.report
-	h.outbox.post(&parcel{conns: sel.conns, message: m, stats: &h.stats}, p.Detached())
+	h.outbox.post(&parcel{conns: sel.conns, message: m}, p.Detached())
 	return d, nil
 }
 

@@ -67,14 +67,15 @@ func (h *Hub) CountClosed(code CloseCode) { h.stats.closes.add(code) }
 
 func (s *Stats) refused(code ErrorCode) { s.errors.add(code) }
 
-// delivered counts what became of a push to one connection.
+// delivered counts what became of a push to one connection; one that is queued is
+// counted when that is known.
 func (s *Stats) delivered(out Outcome) {
 	switch out {
 	case Full:
 		s.drops[0].Add(1)
 	case Closed:
 		s.drops[1].Add(1)
-	default:
+	case Sent:
 		s.sent.Add(1)
 	}
 }

@@ -31,6 +31,7 @@ type Conn struct {
 	// Owned by the reader.
 	rate  rate
 	place place
+	told  bool   // it was refused, and upgraded to be told so
 	addr  string // of the client, as the limits count it; empty once it is open
 
 	// Atomic: written by the reader, read by the sweep.
@@ -71,7 +72,7 @@ func (c *Conn) end(code presence.CloseCode, reason string, cause presence.Cause)
 
 // read gives each message to the hub until the connection ends, or is parked.
 func (c *Conn) read(e event) {
-	c.fresh, c.hungUp = e.bytes, e.hungUp
+	c.fresh, c.wary = e.bytes, e.hungUp
 	parked := false
 	defer func() {
 		if !parked {

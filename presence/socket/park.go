@@ -59,7 +59,7 @@ func (c *Conn) park() bool {
 	}
 	if !c.reader.CompareAndSwap(reading, parked) {
 		c.reader.Store(reading)
-		c.fresh = true
+		c.fresh, c.wary = true, true
 		return false
 	}
 	// From here on another reader may be at work.
@@ -97,6 +97,7 @@ func (w *wire) readNow(p []byte) (int, error) {
 	}
 	n, err := tryRead(w.raw, p)
 	if errors.Is(err, syscall.EAGAIN) {
+		w.wary = false // the poller tells of what comes from now on
 		return 0, errNoMore
 	}
 	return n, err
@@ -105,17 +106,17 @@ func (w *wire) readNow(p []byte) (int, error) {
 // readTLS reads what TLS holds; only after the poller has seen bytes come it
 // also reads from the network, which may have to wait for the rest of a record.
 func (w *wire) readTLS(t *tls.Conn, p []byte) (int, error) {
+	w.setReading(true)
+	defer w.setReading(false)
 	if w.fresh {
 		w.fresh = false
+		w.limitRead(time.Now().Add(restTime))
+		defer w.limitRead(time.Time{})
 		return t.Read(p)
 	}
 	// With a deadline that has passed, Read does not touch the network.
-	w.deadline.Lock()
-	defer w.deadline.Unlock()
-	if !w.ending {
-		_ = t.SetReadDeadline(time.Unix(1, 0))
-		defer func() { _ = t.SetReadDeadline(time.Time{}) }()
-	}
+	w.limitRead(time.Unix(1, 0))
+	defer w.limitRead(time.Time{})
 	n, err := t.Read(p)
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {

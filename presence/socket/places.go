@@ -12,6 +12,7 @@ import (
 type places struct {
 	mu       sync.Mutex // guards the fields below
 	taken    int
+	told     int            // connections that were refused, and upgraded to be told so
 	unopened map[string]int // by address
 }
 
@@ -43,6 +44,21 @@ func (p *places) take(addr string, l *Limits) *Refusal {
 	return nil
 }
 
+// maxTold is how many connections at a time are upgraded only to be refused.
+const maxTold = 256
+
+// tell takes a place for a connection that is refused, and upgraded to be told so.
+// It returns false if there are too many.
+func (p *places) tell() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.told >= maxTold {
+		return false
+	}
+	p.told++
+	return true
+}
+
 // opened is told that a connection is open; only the first time counts.
 func (p *places) opened(c *Conn) {
 	if c.place != placeUnopened {
@@ -64,11 +80,15 @@ func (p *places) openedLocked(addr string) {
 
 // leave gives a connection's place back.
 func (p *places) leave(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.told {
+		c.told = false
+		p.told--
+	}
 	if c.place == placeNone {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if c.place == placeUnopened {
 		p.openedLocked(c.addr)
 	}

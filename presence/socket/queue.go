@@ -13,10 +13,14 @@ type queue struct {
 	items []item
 	bytes int // of items, and of the batch being written
 
+	pong int // the place in items of a whole pong that waits, or -1
+
 	full      bool  // a message did not fit, and less than half has left since
 	fullSince ticks // when that began
 	max       int   // the limit it was held against
 }
+
+func newQueue() *queue { return &queue{done: make(chan struct{}), pong: -1} }
 
 type item struct {
 	data []byte
@@ -41,7 +45,22 @@ func (q *queue) fits(n, limit int) bool {
 	return false
 }
 
+// replacePong puts a pong in the place of one that waits. It returns false if none
+// does.
+func (q *queue) replacePong(frame []byte) bool {
+	if q.pong < 0 {
+		return false
+	}
+	it := &q.items[q.pong]
+	q.bytes += len(frame) - len(it.data)
+	it.data = append([]byte(nil), frame...)
+	return true
+}
+
 func (q *queue) add(data []byte, m *presence.Message) {
+	if m == nil && len(data) > 1 && data[0] == 0x80|opPong && len(data) == 2+int(data[1]) {
+		q.pong = len(q.items)
+	}
 	q.items = append(q.items, item{data, m})
 	q.bytes += len(data)
 }
@@ -58,6 +77,7 @@ func (q *queue) take() []item {
 	}
 	batch := q.items[:n:n]
 	q.items = q.items[n:]
+	q.pong = max(q.pong-n, -1)
 	return batch
 }
 

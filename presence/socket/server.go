@@ -90,8 +90,14 @@ type Peer struct {
 // error is returned.
 func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refusal *Refusal) error {
 	c := &Conn{server: s, addr: peer.Addr, began: now()}
-	if refusal == nil {
+	switch {
+	case refusal == nil:
 		c.place = placeUnopened
+	case !s.places.tell():
+		http.Error(w, refusal.Reason, refusal.Status)
+		return refusal
+	default:
+		c.told = true
 	}
 	if !peer.Expires.IsZero() {
 		c.expires.Store(peer.Expires.UnixMilli())
@@ -110,6 +116,7 @@ func (s *Server) Upgrade(w http.ResponseWriter, r *http.Request, peer Peer, refu
 	}
 	if IsExtendedConnect(r) {
 		c.read(event{})
+		_ = c.wire.Conn.Close() // whoever else closes it has done so then
 	} else {
 		go c.read(event{})
 	}

@@ -29,9 +29,12 @@ type stream struct {
 	r       *http.Request
 	control *http.ResponseController
 
-	mu     sync.Mutex // guards the field below, and is held during a write
+	mu     sync.Mutex // guards the fields below, and is held during a write
 	w      http.ResponseWriter
 	closed bool // nothing may be written once the handler returns
+
+	limits sync.Mutex // guards the field below, and is held while a deadline is set
+	over   bool       // no deadline may be set once the handler returns
 }
 
 func newStream(w http.ResponseWriter, r *http.Request) *stream {
@@ -65,21 +68,26 @@ func (s *stream) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends reads and writes that are under way, and waits for the latter.
+// Close ends reads and writes that are under way, and waits for the latter. When
+// it has returned, to whoever called it, the handler's writer is no longer used.
 func (s *stream) Close() error {
 	past := time.Unix(1, 0)
-	_ = s.control.SetReadDeadline(past)
+	_ = s.SetReadDeadline(past)
 	if !s.mu.TryLock() {
 		// A write waits for the peer. Only then: it resets the stream, which
 		// otherwise ends in peace with the handler.
-		_ = s.control.SetWriteDeadline(past)
+		_ = s.SetWriteDeadline(past)
 		s.mu.Lock()
 	}
-	defer s.mu.Unlock()
-	if s.closed {
+	already := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	s.limits.Lock()
+	s.over = true
+	s.limits.Unlock()
+	if already {
 		return net.ErrClosed
 	}
-	s.closed = true
 	return nil
 }
 
@@ -90,8 +98,22 @@ func (s *stream) SetDeadline(t time.Time) error {
 	return s.SetWriteDeadline(t)
 }
 
-func (s *stream) SetReadDeadline(t time.Time) error  { return s.control.SetReadDeadline(t) }
-func (s *stream) SetWriteDeadline(t time.Time) error { return s.control.SetWriteDeadline(t) }
+func (s *stream) SetReadDeadline(t time.Time) error {
+	return s.limit(s.control.SetReadDeadline, t)
+}
+
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	return s.limit(s.control.SetWriteDeadline, t)
+}
+
+func (s *stream) limit(set func(time.Time) error, t time.Time) error {
+	s.limits.Lock()
+	defer s.limits.Unlock()
+	if s.over {
+		return net.ErrClosed
+	}
+	return set(t)
+}
 
 func (s *stream) LocalAddr() net.Addr  { return streamAddr(s.r.Host) }
 func (s *stream) RemoteAddr() net.Addr { return streamAddr(s.r.RemoteAddr) }

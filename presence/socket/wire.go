@@ -25,8 +25,9 @@ type wire struct {
 	early    []byte // what the client sent behind the handshake
 	position position
 	fresh    bool // TLS: the poller has seen bytes come
-	hungUp   bool // the poller has seen the end, which is behind the bytes
+	wary     bool // the end may be behind the bytes: a short read does not mean that there is no more
 	drained  bool // the last read got less than it asked for: there was no more
+	limited  bool // there is a time limit for the rest of a message
 
 	deflate bool // the client takes compressed messages; static after the handshake
 
@@ -41,9 +42,13 @@ type wire struct {
 	q       *queue     // nil while nothing waits
 	closing bool       // a close frame was written, or queued: nothing follows it
 	closed  bool       // the network connection was closed
+	reading bool       // the reader may be inside of TLS
 }
 
-const opClose = 0x8
+const (
+	opClose = 0x8
+	opPong  = 0xa
+)
 
 // Read gives the library what came early, then what comes. Where no message has
 // begun, the reader of a connection that can be parked does not wait.
@@ -64,13 +69,46 @@ func (w *wire) Read(p []byte) (int, error) {
 		}
 		read = w.readNow
 	}
+	w.limitRest()
 	n, err := read(p)
-	w.drained = err == nil && n < len(p) && !w.hungUp
+	w.drained = err == nil && n < len(p) && !w.wary && w.raw != nil // TLS may hold more
 	if n > 0 {
 		w.position.advance(p[:n])
 		w.lastRead.Store(uint32(now()))
 	}
 	return n, err
+}
+
+// restTime is how long the rest of a message, or of a TLS record, may take to come.
+const restTime = 30 * time.Second
+
+// limitRest gives the reader a time limit in the middle of a message: it must not
+// wait for the rest for ever.
+func (w *wire) limitRest() {
+	if mid := !w.position.atRest(); mid != w.limited {
+		w.limited = mid
+		limit := time.Time{}
+		if mid {
+			limit = time.Now().Add(restTime)
+		}
+		w.limitRead(limit)
+	}
+}
+
+// limitRead sets the read deadline, unless there is the one of a closing connection.
+func (w *wire) limitRead(t time.Time) {
+	w.deadline.Lock()
+	defer w.deadline.Unlock()
+	if !w.ending {
+		_ = w.Conn.SetReadDeadline(t)
+	}
+}
+
+// setReading notes whether the reader may be inside of TLS, which may be writing.
+func (w *wire) setReading(yes bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reading = yes
 }
 
 // endBy gives the reader a time limit, because a close frame was sent.
@@ -92,8 +130,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	if w.closed {
 		return 0, net.ErrClosed
 	}
-	if p[0]&0xf == opClose {
+	switch p[0] & 0xf {
+	case opClose:
 		w.closing = true
+	case opPong:
+		// Only the latest of pings has to be answered (RFC 6455, section 5.5.3).
+		if w.q != nil && w.q.replacePong(p) {
+			return len(p), nil
+		}
 	}
 	return len(p), w.putLocked(p, nil, true)
 }
@@ -219,7 +263,7 @@ func (w *wire) putLocked(frame []byte, m *presence.Message, control bool) error 
 // held.
 func (w *wire) queueLocked(rest []byte, m *presence.Message) {
 	if w.q == nil {
-		w.q = &queue{done: make(chan struct{})}
+		w.q = newQueue()
 		go w.flush(w.q)
 	}
 	w.q.add(rest, m)
@@ -234,14 +278,11 @@ func (w *wire) writeNow(frame []byte) (int, error) {
 	if w.raw != nil {
 		return tryWrite(w.raw, frame)
 	}
-	if w.parking.raw == nil || len(frame) > directTLS {
+	if w.parking.raw == nil || w.reading || len(frame) > directTLS {
 		return 0, nil
 	}
 	ready := false
-	err := w.parking.raw.Write(func(fd uintptr) bool {
-		ready = writable(fd)
-		return true
-	})
+	err := w.parking.raw.Control(func(fd uintptr) { ready = writable(fd) })
 	if err != nil || !ready {
 		return 0, err
 	}
@@ -340,7 +381,8 @@ func (w *wire) flush(q *queue) {
 func (w *wire) drop(q *queue) {
 	w.mu.Lock()
 	w.closing = true // nothing is sent any more; the reader will end
-	batch := q.take()
+	batch := q.items
+	q.items = nil
 	w.q = nil
 	w.mu.Unlock()
 	for i := range batch {
