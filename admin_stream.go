@@ -108,9 +108,9 @@ func writeResults(w http.ResponseWriter, control *http.ResponseController, resul
 			continue
 		}
 		if err := errors.Join(out.Flush(), control.Flush()); err != nil {
-			cancel()                      // the caller is gone; readPushes ends
-			for result := range results { // which also keeps it under the push's id
-				result()
+			cancel() // the caller is gone; readPushes ends
+			for result := range results {
+				result() // which keeps it under the push's id
 			}
 			return nil
 		}

@@ -35,10 +35,8 @@ func TestResetStreams(t *testing.T) {
 	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = f.server.Upgrade(w, r, socket.Peer{}, f.server.Admit("x"))
 	}))
-	if err := http2.ConfigureServer(site.Config, &http2.Server{MaxConcurrentStreams: 1000}); err != nil {
-		t.Fatal(err)
-	}
-	site.TLS = site.Config.TLSConfig
+	site.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 1000}
+	site.EnableHTTP2 = true
 	site.StartTLS()
 	t.Cleanup(site.Close)
 	conn, err := tls.Dial("tcp", site.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
