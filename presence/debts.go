@@ -19,8 +19,12 @@ type debts struct {
 	mu      sync.Mutex // guards the fields below
 	owed    map[Store][]Departure
 	opens   map[*Attachment]struct{}
+	tries   map[Store]int // how often a store has not taken them
 	running bool
 }
+
+// leftTries is how often a store is asked that the hub has left.
+const leftTries = 60
 
 // debtInterval is how often a store that is away is asked to take them.
 const debtInterval = time.Second
@@ -67,12 +71,27 @@ func (d *debts) pay(h *Hub) {
 		}
 		d.mu.Unlock()
 		for store, gone := range owed {
-			if _, err := store.Close(context.Background(), h.name, gone); err != nil {
+			_, err := store.Close(context.Background(), h.name, gone)
+			if d.again(store, err, store == h.Store()) {
 				d.add(h, store, gone)
 			}
 		}
 		d.payOpens(h, opens)
 	}
+}
+
+// again reports whether a store is to be asked again.
+func (d *debts) again(store Store, err error, present bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tries == nil {
+		d.tries = make(map[Store]int)
+	}
+	if d.tries[store]++; err == nil || !present && d.tries[store] >= leftTries {
+		delete(d.tries, store)
+		return false
+	}
+	return true
 }
 
 // payOpens tells the store of connections, several at once; those that it does not

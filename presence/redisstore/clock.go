@@ -52,6 +52,14 @@ func (c *clock) now() int64 {
 	return milli(time.Now()) + c.offset
 }
 
+// atLeast is a time that Redis's clock has reached: who is offline by it is so for
+// the scripts too.
+func (c *clock) atLeast() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return milli(time.Now()) + c.offset - min(c.rtt, time.Second).Milliseconds()/2 - 1
+}
+
 // next is now, but later than all times that it gave before.
 func (c *clock) next() int64 {
 	c.mu.Lock()

@@ -26,7 +26,7 @@ func (s *Store) Lookup(ctx context.Context, hub string, ids []presence.UserID) (
 	if err != nil {
 		return nil, err
 	}
-	now := s.clock.now()
+	now := s.clock.atLeast()
 	users := make([]presence.User, 0, len(ids))
 	for i, id := range ids {
 		if u, ok := parseRecord(id, records[i], now); ok {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/seed-57c14f3c/caddy-presence/presence"
 )
 
@@ -114,9 +116,16 @@ func (m *mirror) flush(ctx context.Context) error {
 	return err
 }
 
+// mirrorMost is how many fields may wait to be written.
+const mirrorMost = 500_000
+
 func (m *mirror) keep(fields map[mirrorField]*string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.pending)+len(fields) > mirrorMost {
+		m.store.outage.log.Error("the mirror cannot be written: it is no longer complete", zap.String("hash", m.name))
+		return
+	}
 	for f, member := range fields {
 		if _, newer := m.pending[f]; !newer {
 			m.pending[f] = member

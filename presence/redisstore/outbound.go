@@ -62,6 +62,7 @@ func newOutbound() *outbound {
 
 // Ask implements presence.Store.
 func (s *Store) Ask(hub string, to presence.NodeID, request []byte, until time.Time) <-chan presence.Answer {
+	s.begin()
 	l := &letter{until: until, to: to, hub: hub, body: request, done: make(chan presence.Answer, 1)}
 	if err := s.outbound.add(l, s.Node()); err != nil {
 		l.done <- presence.Answer{Err: err}

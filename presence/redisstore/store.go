@@ -32,6 +32,8 @@ type Store struct {
 	timeout time.Duration
 	mirror  *mirror // nil if there is none
 	cancel  context.CancelFunc
+	begin   func() // starts the background work, the first time
+	begun   atomic.Bool
 	stopped sync.WaitGroup // the background work
 
 	clock    clock
@@ -51,7 +53,8 @@ type Store struct {
 	inbox    inbox
 }
 
-// New makes a store. It does not connect yet: Check does, and every call.
+// New makes a store. It does not connect yet: Check does, and every call, the first
+// of which also starts the background work.
 func New(cfg Config, log *zap.Logger) (*Store, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
@@ -91,13 +94,18 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	s.inbox.client = redis.NewUniversalClient(&inboxOptions)
 	s.inbox.seen = make(map[presence.NodeID]uint64)
 	s.inbox.heard.Store(time.Now().UnixMilli())
-	s.stopped.Go(func() { s.live(ctx) })
-	s.stopped.Go(func() { s.read(ctx) })
-	s.stopped.Go(func() { s.write(ctx) })
-	s.stopped.Go(func() { s.sweep(ctx) })
+	s.begin = sync.OnceFunc(func() {
+		s.begun.Store(true)
+		s.stopped.Go(func() { s.live(ctx) })
+		s.stopped.Go(func() { s.read(ctx) })
+		s.stopped.Go(func() { s.write(ctx) })
+		s.stopped.Go(func() { s.sweep(ctx) })
+		if s.mirror != nil {
+			s.stopped.Go(func() { s.mirror.run(ctx) })
+		}
+	})
 	if cfg.Mirror != "" {
 		s.mirror = newMirror(s, cfg.Mirror)
-		s.stopped.Go(func() { s.mirror.run(ctx) })
 	}
 	return s, nil
 }
@@ -113,6 +121,7 @@ func (noLogger) Printf(context.Context, string, ...any) {}
 // Check implements presence.Store. What trying again cannot cure, such as a
 // wrong password, does not wrap presence.ErrStoreUnavailable.
 func (s *Store) Check(ctx context.Context) error {
+	s.begin()
 	ctx, cancel := context.WithTimeout(probe(ctx), s.timeout)
 	defer cancel()
 	began := time.Now()
@@ -169,6 +178,9 @@ func (s *Store) Shutdown(ctx context.Context) error {
 	s.cancel()
 	inboxErr := s.inbox.client.Close() // a context does not end its read
 	s.stopped.Wait()
+	if !s.begun.Load() {
+		return errors.Join(inboxErr, s.client.Close())
+	}
 	var err error
 	if s.mirror != nil {
 		err = s.mirror.flush(ctx)
@@ -178,6 +190,7 @@ func (s *Store) Shutdown(ctx context.Context) error {
 
 // Open implements presence.Store.
 func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.OpenResult, error) {
+	s.begin()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if err := errors.Join(s.learnTime(ctx), s.learnHub(ctx, req.Hub)); err != nil {
