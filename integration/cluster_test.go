@@ -361,3 +361,48 @@ func TestOnRedisCluster(t *testing.T) {
 	nodes[1].Kill()
 	nodes[0].expectMemberCount(20)
 }
+
+// TestInboxLost takes a node's inbox away: it makes another one.
+func TestInboxLost(t *testing.T) {
+	nodes, server := startNodes(t, 2)
+	client := nodes[1].online(0, 1)[0]
+	nodes[0].expectMemberCount(1)
+	c, ctx := server.Client(), t.Context()
+	inboxes := func() []string { return c.Keys(ctx, "presence:{n*}:in").Val() }
+	Eventually(t, func() bool { return len(inboxes()) == 2 }, func() string { return "there are no two inboxes" })
+	if err := c.Del(ctx, inboxes()...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, func() bool { return len(inboxes()) == 2 }, func() string { return "the inboxes do not come back" })
+	if r := nodes[0].Push(`{"to":{"ids":[0]},"text":"x"}`); r.Sent != 1 {
+		t.Errorf("a push: %+v", r)
+	}
+	client.Expect("x")
+}
+
+// TestRollback puts an older state of all partitions back, as a replica that lags
+// does at a failover: the number of connections is the same, and they are others.
+func TestRollback(t *testing.T) {
+	nodes, server := startNodes(t, 1)
+	before := nodes[0].online(0, 20)
+	c, ctx := server.Client(), t.Context()
+	dumps := make(map[string]string)
+	for _, key := range c.Keys(ctx, "presence:{p*").Val() {
+		dumps[key] = c.Dump(ctx, key).Val()
+	}
+	for _, client := range before {
+		client.Cut()
+	}
+	after := nodes[0].online(0, 20)
+	for key, dump := range dumps {
+		if err := c.RestoreReplace(ctx, key, 0, dump).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var r Report
+	Eventually(t, func() bool {
+		r = nodes[0].Push(`{"to":{"ids":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19]},"text":"x"}`)
+		return r.Sent == 20
+	}, func() string { return fmt.Sprintf("after the rollback: %+v", r) })
+	after[19].Expect("x")
+}

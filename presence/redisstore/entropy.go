@@ -36,8 +36,10 @@ func (s *Store) eachLocal(fn func(hub string, local presence.Local)) {
 // entropy is what was found at the last beat. It is owned by the goroutine that
 // renews the lease, but for reset.
 type entropy struct {
-	mu      sync.Mutex // guards the field below
-	all     bool       // everything is to be registered
+	mu   sync.Mutex       // guards the fields below
+	all  bool             // everything is to be registered
+	seen map[string]int64 // by partition, the sequence that calls of this node left
+
 	suspect map[place]bool
 	last    map[place]count
 }
@@ -55,6 +57,26 @@ func (e *entropy) reset() {
 	e.all = true
 }
 
+// saw notes the sequence that a call left in a partition.
+func (e *entropy) saw(partition string, seq int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.seen == nil {
+		e.seen = make(map[string]int64)
+	}
+	e.seen[partition] = max(e.seen[partition], seq)
+}
+
+// takeSeen returns what was seen until now, and forgets it: it holds for what is
+// read from now on.
+func (e *entropy) takeSeen() map[string]int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	seen := e.seen
+	e.seen = nil
+	return seen
+}
+
 func (e *entropy) takeAll() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,15 +87,15 @@ func (e *entropy) takeAll() bool {
 
 // reconcile makes Redis have exactly the connections of this node.
 func (s *Store) reconcile(ctx context.Context) {
-	all := s.entropy.takeAll()
+	all, seen := s.entropy.takeAll(), s.entropy.takeSeen()
 	s.eachLocal(func(hub string, local presence.Local) {
-		if err := s.reconcileHub(ctx, hub, local, all); err != nil && ctx.Err() == nil {
+		if err := s.reconcileHub(ctx, hub, local, all, seen); err != nil && ctx.Err() == nil {
 			s.entropy.reset() // what was left out is not known
 		}
 	})
 }
 
-func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Local, all bool) error {
+func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Local, all bool, seen map[string]int64) error {
 	var have [partitions]int
 	local.EachOpen(func(user presence.UserID, _ uint64) { have[partition(user)]++ })
 	counts, err := s.counts(ctx, hub, s.Node())
@@ -83,7 +105,7 @@ func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Loc
 	var missing, ghosts [partitions]bool
 	any := false
 	for p, c := range counts {
-		lost := s.entropy.lost(place{hub, p}, c, c.conns != have[p]) || all
+		lost := s.entropy.lost(place{hub, p}, c, c.conns != have[p]) || all || c.seq < seen[s.key(hub, p, "u")]
 		missing[p] = lost && have[p] > 0
 		ghosts[p] = lost && c.conns > 0
 		any = any || missing[p]

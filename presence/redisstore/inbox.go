@@ -171,6 +171,7 @@ func (s *Store) takeIn(entry map[string]any) {
 
 // Peers implements presence.Store.
 func (s *Store) Peers(ctx context.Context) ([]presence.Peer, error) {
+	s.begin()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if err := s.learnTime(ctx); err != nil {

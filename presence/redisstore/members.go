@@ -17,6 +17,7 @@ func (s *Store) Lookup(ctx context.Context, hub string, ids []presence.UserID) (
 	if len(ids) == 0 {
 		return nil, ctx.Err()
 	}
+	s.begin()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if err := s.learnTime(ctx); err != nil {
@@ -73,6 +74,7 @@ const pagePartitions = 16
 
 // Members implements presence.Store. Pages go by partition, then by id.
 func (s *Store) Members(ctx context.Context, hub string, q presence.MemberQuery) (presence.MemberPage, error) {
+	s.begin()
 	var page presence.MemberPage
 	at, err := parseCursor(q.Cursor)
 	if err != nil {
@@ -143,6 +145,7 @@ func (s *Store) indexed(ctx context.Context, hub string, q presence.MemberQuery,
 // Count implements presence.Store. A user whose time of lingering is over may
 // be counted until the next sweep, a second at most.
 func (s *Store) Count(ctx context.Context, hub, typ string) (int, error) {
+	s.begin()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	pipe := s.client.Pipeline()

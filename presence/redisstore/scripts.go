@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -55,14 +56,20 @@ func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, ar
 	if err != nil {
 		return nil, err
 	}
-	return s.readReply(reply, began)
+	return s.readReply(keys[0], reply, began)
 }
 
-func (s *Store) readReply(reply []any, began time.Time) ([]any, error) {
+// readReply takes the status and the stamp off a reply. The first key names the
+// partition.
+func (s *Store) readReply(key string, reply []any, began time.Time) ([]any, error) {
 	if len(reply) < 2 {
 		return nil, fmt.Errorf("redis answered %v", reply)
 	}
 	text, _ := reply[1].(string)
+	text, seq, _ := strings.Cut(text, " ")
+	if n, err := strconv.ParseInt(seq, 10, 64); err == nil && n > 0 {
+		s.entropy.saw(key, n)
+	}
 	status, _ := reply[0].(int64)
 	if status == -2 {
 		s.clock.forget() // it was wrong, or this call took too long

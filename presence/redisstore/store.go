@@ -248,6 +248,7 @@ const closeBatch = 64
 
 // Close implements presence.Store.
 func (s *Store) Close(ctx context.Context, hub string, gone []presence.Departure) ([]bool, error) {
+	s.begin()
 	s.hubs.LoadOrStore(hub, struct{}{})
 	found := make([]bool, len(gone))
 	parts := make(map[int][]int) // partition → places in gone
@@ -297,13 +298,19 @@ func (s *Store) closeSome(ctx context.Context, hub string, p int, gone []presenc
 // caller has given up then.
 func (s *Store) notAfter() int64 { return s.clock.now() + s.timeout.Milliseconds() }
 
-// learnHub writes a hub down before its first member: who takes the members of a
-// dead node out must know of it.
+// learnHub writes a hub, and this node, down before the hub's first member here: who
+// takes the members of a dead node out must know of them.
 func (s *Store) learnHub(ctx context.Context, hub string) error {
 	if _, known := s.written.Load(hub); known {
 		return nil
 	}
-	if err := s.result(ctx, "writing the hub down", s.client.SAdd(ctx, s.global("hubs"), hub).Err()); err != nil {
+	pipe := s.client.Pipeline()
+	pipe.SAdd(ctx, s.global("hubs"), hub)
+	pipe.ZAddNX(ctx, s.global("nodes"), redis.Z{
+		Score: float64(s.clock.now() + s.lease.time.Milliseconds()), Member: string(s.Node()),
+	})
+	_, err := pipe.Exec(ctx)
+	if err := s.result(ctx, "writing the hub down", err); err != nil {
 		return err
 	}
 	s.written.Store(hub, struct{}{})

@@ -5,7 +5,7 @@
 --      then groups of 4: uid, conn, how long the user lingers in ms if this was
 --      its last connection, the time of the open that is undone or 0
 -- Returns {1, now, found...}, or {-2, now} if it is too late.
-local reply = {1, text(now)}
+local reply = {1, 0}
 for i = 2, #ARGV, 4 do
 	local uid, conn, linger, at = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
 	local conns, lingering = read(uid)
@@ -21,4 +21,5 @@ for i = 2, #ARGV, 4 do
 	end
 	reply[#reply + 1] = gone and 1 or 0
 end
+reply[2] = stamp()
 return reply

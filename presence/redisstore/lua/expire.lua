@@ -13,4 +13,4 @@ for _, uid in ipairs(due) do
 		redis.call('ZREM', G, uid)
 	end
 end
-return {1, text(now), #due}
+return {1, stamp(), #due}

@@ -60,6 +60,6 @@ for _, c in ipairs(kept) do
 	if c[CONN] == ARGV[6] and c[AT] == ARGV[7] then accepted = 1 end
 end
 commit(uid, lines(conns, lingering), kept)
-local reply = {1, text(now), accepted, was_offline and 1 or 0, 0}
+local reply = {1, stamp(), accepted, was_offline and 1 or 0, 0}
 for _, conn in ipairs(displaced) do reply[#reply + 1] = conn end
 return reply

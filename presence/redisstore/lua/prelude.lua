@@ -22,6 +22,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Lua writes large numbers in scientific form unless told otherwise.
 local function text(number) return string.format('%.0f', number) end
 
+-- stamp is when the call was carried out, and the sequence that it left, if it
+-- changed something: by it the caller finds out if that is lost.
+local seq = 0
+local function stamp() return text(now) .. ' ' .. text(seq) end
+
 local not_after = tonumber(ARGV[1])
 if not_after > 0 and now > not_after then return {-2, text(now)} end
 
@@ -77,7 +82,7 @@ local function commit(uid, before, after)
 			redis.call('HDEL', M, 'n:' .. node)
 		end
 	end
-	redis.call('HINCRBY', M, 's', 1)
+	seq = redis.call('HINCRBY', M, 's', 1)
 	redis.call('ZREM', G, uid)
 	if #after == 0 then
 		redis.call('HDEL', U, uid)

@@ -6,7 +6,7 @@
 -- cursor is 0 at the end.
 local node = ARGV[2]
 local scan = redis.call('HSCAN', U, ARGV[3], 'COUNT', ARGV[4])
-local reply = {1, text(now), scan[1]}
+local reply = {1, 0, scan[1]}
 for i = 1, #scan[2], 2 do
 	local uid = scan[2][i]
 	if string.find('\n' .. scan[2][i + 1], '\n' .. node .. '.', 1, true) then
@@ -22,4 +22,5 @@ for i = 1, #scan[2], 2 do
 		commit(uid, conns, kept)
 	end
 end
+reply[2] = stamp()
 return reply
