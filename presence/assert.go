@@ -21,6 +21,9 @@ func (h *Hub) EachOpen(fn func(user UserID, num uint64)) {
 
 // Has implements Local.
 func (h *Hub) Has(user UserID, num uint64) bool {
+	if h.left.Load() {
+		return true // Leave takes all out, with a time to linger
+	}
 	a := h.attached(num)
 	if a == nil {
 		return false

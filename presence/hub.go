@@ -58,6 +58,7 @@ type Hub struct {
 	settings atomic.Pointer[Settings]
 	lastNum  atomic.Uint64
 	shards   [hubShards]hubShard
+	left     atomic.Bool // Leave was called
 	debts    debts
 	outbox   outbox
 	lines    lines
@@ -234,6 +235,7 @@ func (h *Hub) depart(store Store, gone []Departure) {
 // Leave takes all open connections out of presence in one batch, because this
 // node stops. The connections themselves stay attached.
 func (h *Hub) Leave() {
+	h.left.Store(true)
 	s := h.settings.Load()
 	var gone []Departure
 	h.Range(func(c Conn) bool {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -178,6 +179,10 @@ func (s *Store) counts(ctx context.Context, hub string, of presence.NodeID) ([]c
 	return counts, nil
 }
 
+// auditLinger is how long users linger whose connection is found to be gone: its
+// end may just be on the way here.
+const auditLinger = 10 * time.Second
+
 // audit closes connections of this node that a partition has, and the node has
 // not.
 func (s *Store) audit(ctx context.Context, hub string, p int, local presence.Local) error {
@@ -194,7 +199,7 @@ func (s *Store) audit(ctx context.Context, hub string, p int, local presence.Loc
 				id, err := presence.ParseConnID(conn)
 				user := presence.UserID(fields[i])
 				if err == nil && id.Node == node && !local.Has(user, id.Num) {
-					gone = append(gone, presence.Departure{User: user, Conn: id, Cause: presence.CauseLost})
+					gone = append(gone, presence.Departure{User: user, Conn: id, Linger: auditLinger, Cause: presence.CauseLost})
 				}
 			}
 		}
