@@ -80,6 +80,7 @@ func (b *Backend) Expect(bodies ...string) {
 // Stats is a part of what the API says of the hub's counters.
 type Stats struct {
 	Connections int
+	Pings       int
 	Actions     int
 	ActionsNow  int `json:"actions_now"`
 

@@ -80,12 +80,7 @@ func expectOnline(t *testing.T, c *Caddy, tab *Tab) time.Duration {
 // connections is how many connections the node has.
 func (c *Caddy) connections() int {
 	c.t.Helper()
-	_, answer := c.Call(http.MethodGet, "/presence/stats", "")
-	var s struct{ Connections int }
-	if err := json.Unmarshal([]byte(answer), &s); err != nil {
-		c.t.Fatal(err)
-	}
-	return s.Connections
+	return c.Stats().Connections
 }
 
 // TestClientFaults is what the client must come back from by itself.
@@ -168,12 +163,7 @@ func TestClientFaults(t *testing.T) {
 // pings is how many heartbeats the node has answered.
 func (c *Caddy) pings() int {
 	c.t.Helper()
-	_, answer := c.Call(http.MethodGet, "/presence/stats", "")
-	var s struct{ Pings int }
-	if err := json.Unmarshal([]byte(answer), &s); err != nil {
-		c.t.Fatal(err)
-	}
-	return s.Pings
+	return c.Stats().Pings
 }
 
 // TestClientReplaced opens the same user in a second tab: the first stays away

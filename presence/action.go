@@ -122,8 +122,7 @@ func (a *Action) Line(ctx context.Context, line []byte) error {
 		return errors.New("a line of the answer is not UTF-8")
 	}
 	m := NewMessage(line)
-	m.report = &Report{done: make(chan struct{})}
-	m.report.pending.Store(1)
+	m.report = newReport(0, nil) // its own share is released when it is flushed
 	out, err := a.send(m)
 	switch {
 	case err != nil:

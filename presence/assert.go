@@ -55,10 +55,7 @@ func (h *Hub) assertOne(a *Attachment, want func(UserID) bool) (bool, error) {
 	if err != nil || !asserted {
 		return false, err
 	}
-	h.displaceAll(a, res)
-	if !res.Accepted {
-		h.displace(a, res.At+1)
-	}
+	h.seat(a, res)
 	return true, nil
 }
 
@@ -70,7 +67,7 @@ func (h *Hub) assertLocked(a *Attachment, want func(UserID) bool) (OpenResult, b
 		return OpenResult{}, false, nil
 	}
 	// Later than what an earlier incarnation of this node may have left.
-	res, err := h.register(a, h.settings.Load().Store, m, a.at+1)
+	res, err := h.register(a, h.Store(), m, a.at+1)
 	return res, err == nil, err
 }
 

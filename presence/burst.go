@@ -43,10 +43,7 @@ type parcel struct {
 	done     chan struct{} // closed when it was handed out, if it had to wait
 }
 
-func (p *parcel) record(out Outcome) {
-	p.message.report.stats.delivered(out)
-	p.message.report.record(out)
-}
+func (p *parcel) record(out Outcome) { p.message.report.record(out) }
 
 // handOut gives each connection the messages of all parcels that it is in, in
 // the order of the parcels. There are at most maxBurst.

@@ -7,13 +7,23 @@ import (
 
 // Delivery is a push that is under way.
 type Delivery struct {
-	hub    *Hub
 	result PushResult // before anything was delivered; all of it if report is nil
 	report *Report
-	conns  int     // how many are to get the message
+	conns  []Conn  // of this node, that are to get the message
 	shares []share // of other nodes
 	until  time.Time
 	keep   func(PushResult) // remembers the result, or nil
+}
+
+func (h *Hub) newDelivery(r PushResult, conns []Conn, wait time.Duration) *Delivery {
+	return &Delivery{result: r, report: newReport(len(conns), &h.stats), conns: conns, until: time.Now().Add(wait)}
+}
+
+// handOut gives the message to the connections of this node, as outbox.post does.
+func (d *Delivery) handOut(h *Hub, text []byte, detached bool) {
+	m := NewMessage(text)
+	m.report = d.report
+	h.outbox.post(&parcel{conns: d.conns, message: m}, detached)
 }
 
 // Result waits until the message was handed to all connections, or the push's
@@ -30,7 +40,7 @@ func (d *Delivery) Result(ctx context.Context) PushResult {
 		d.await(ctx, wait)
 	}
 	r.Sent, r.Dropped = int(d.report.sent.Load()), int(d.report.dropped.Load())
-	r.Unconfirmed += d.conns - r.Sent - r.Dropped
+	r.Unconfirmed += len(d.conns) - r.Sent - r.Dropped
 	if len(d.shares) > 0 {
 		ctx, cancel := context.WithDeadline(ctx, d.until)
 		defer cancel()

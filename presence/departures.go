@@ -104,7 +104,7 @@ func (d *departures) due(now time.Time) (due []UserID, wait time.Duration) {
 func (d *departures) judge(h *Hub, due []UserID) {
 	const batch = 1000
 	for ids := range slices.Chunk(due, batch) {
-		users, err := h.settings.Load().Store.Lookup(context.Background(), h.name, ids)
+		users, err := h.Store().Lookup(context.Background(), h.name, ids)
 		found := make(map[UserID]*User, len(users))
 		for i := range users {
 			found[users[i].ID] = &users[i]

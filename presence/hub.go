@@ -139,7 +139,7 @@ func (h *Hub) Detach(c Conn, cause Cause) {
 
 // ConnID returns the id of an attached connection.
 func (h *Hub) ConnID(a *Attachment) ConnID {
-	return ConnID{Node: h.settings.Load().Store.Node(), Num: a.num}
+	return ConnID{Node: h.Store().Node(), Num: a.num}
 }
 
 // Range calls fn for each attached connection, without holding a lock
@@ -177,7 +177,7 @@ func (h *Hub) attached(num uint64) *Attachment {
 
 // local returns the connection with an id, or nil if it is not attached here.
 func (h *Hub) local(id ConnID) *Attachment {
-	if !h.settings.Load().Store.Owns(id.Node) {
+	if !h.Store().Owns(id.Node) {
 		return nil
 	}
 	return h.attached(id.Num)

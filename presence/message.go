@@ -53,9 +53,14 @@ func (m *Message) Frame(deflate bool) []byte {
 // Flushed tells whoever pushed the message that a connection which had answered
 // Queued was handed all of it (ok), or ended before.
 func (m *Message) Flushed(ok bool) {
-	if m.report != nil {
-		m.report.flushed(ok)
+	if m.report == nil {
+		return
 	}
+	out := Closed
+	if ok {
+		out = Sent
+	}
+	m.report.record(out)
 }
 
 // Outcome says what became of a message given to a connection.
@@ -89,35 +94,25 @@ func newReport(conns int, stats *Stats) *Report {
 	return r
 }
 
-// flushed is settle for a connection that had queued the message.
-func (r *Report) flushed(ok bool) {
-	if r.stats != nil && ok {
-		r.stats.delivered(Sent)
-	} else if r.stats != nil {
-		r.stats.delivered(Closed)
-	}
-	r.settle(ok)
-}
-
-func (r *Report) settle(ok bool) {
-	if ok {
-		r.sent.Add(1)
-	} else {
-		r.dropped.Add(1)
-	}
-	r.release()
-}
-
 func (r *Report) release() {
 	if r.pending.Add(-1) == 0 {
 		close(r.done)
 	}
 }
 
-// record counts what a connection said of the message. One that is queued has
-// been settled already, or will be.
+// record counts what became of the message on a connection. One that has queued it
+// is counted when that is known: it has been already, or will be.
 func (r *Report) record(out Outcome) {
-	if out != Queued {
-		r.settle(out == Sent)
+	if out == Queued {
+		return
 	}
+	if r.stats != nil {
+		r.stats.delivered(out)
+	}
+	if out == Sent {
+		r.sent.Add(1)
+	} else {
+		r.dropped.Add(1)
+	}
+	r.release()
 }

@@ -27,10 +27,7 @@ func (h *Hub) settle(a *Attachment) error {
 	if err != nil || !asserted {
 		return err
 	}
-	h.displaceAll(a, res)
-	if !res.Accepted {
-		h.displace(a, res.At+1)
-	}
+	h.seat(a, res)
 	return nil
 }
 

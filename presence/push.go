@@ -208,28 +208,20 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 	if err != nil {
 		return nil, err
 	}
-	d := &Delivery{
-		hub:    h,
-		result: PushResult{ID: id, Matched: sel.matched, Offline: sel.offline},
-		report: newReport(len(sel.conns), &h.stats),
-		conns:  len(sel.conns),
-		until:  time.Now().Add(p.wait()),
-	}
+	d := h.newDelivery(PushResult{ID: id, Matched: sel.matched, Offline: sel.offline}, sel.conns, p.wait())
 	if d.shares, err = h.forward(p, &sel, d.until); errors.Is(err, ErrStoreUnavailable) {
 		sel.incomplete = true
 	} else if err != nil {
 		return nil, err
 	}
 	d.result.Incomplete, d.result.Unknown = sel.incomplete, sel.unknown
-	m := NewMessage(p.text())
-	m.report = d.report
-	h.outbox.post(&parcel{conns: sel.conns, message: m}, p.Detached())
+	d.handOut(h, p.text(), p.Detached())
 	return d, nil
 }
 
 // startOnce is start for a push with an id of its own.
 func (h *Hub) startOnce(ctx context.Context, p *Push) (*Delivery, error) {
-	store, digest := h.settings.Load().Store, p.digest()
+	store, digest := h.Store(), p.digest()
 	claim, err := h.claim(ctx, store, p, digest)
 	if err != nil {
 		return nil, err
@@ -240,7 +232,7 @@ func (h *Hub) startOnce(ctx context.Context, p *Push) (*Delivery, error) {
 	case ClaimPending:
 		return nil, ErrPushPending
 	case ClaimDone:
-		d := &Delivery{hub: h}
+		d := new(Delivery)
 		if err := json.Unmarshal(claim.Result, &d.result); err != nil {
 			return nil, fmt.Errorf("reading the result of push %q: %w", p.ID, err)
 		}

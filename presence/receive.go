@@ -75,10 +75,8 @@ func (h *Hub) open(a *Attachment, f *Frame) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Outside of a.mu: two connections may displace each other at once.
-	h.displaceAll(a, res)
+	h.seat(a, res)
 	if !res.Accepted {
-		h.displace(a, res.At+1)
 		return "", frameErrorf(ErrorSessionConflict, "a newer connection of this user is open")
 	}
 	return fmt.Sprintf(`"conn":"%s"`, h.ConnID(a)), nil
@@ -155,8 +153,9 @@ func (h *Hub) register(a *Attachment, store Store, m *Member, at int64) (OpenRes
 	return res, nil
 }
 
-// displaceAll ends the connections that lost their seat to a.
-func (h *Hub) displaceAll(a *Attachment, res OpenResult) {
+// seat ends the connections that lost their seat to a, or a itself if it got none.
+// a.mu must not be held: two connections may displace each other at once.
+func (h *Hub) seat(a *Attachment, res OpenResult) {
 	for _, id := range res.Displaced {
 		// It may be a itself, in an earlier incarnation of this node.
 		if other := h.local(id); other != nil && other != a {
@@ -164,6 +163,9 @@ func (h *Hub) displaceAll(a *Attachment, res OpenResult) {
 		} else if !h.Store().Owns(id.Node) {
 			h.ask(id.Node, request{Displace: &remoteDisplace{id, res.At}}, time.Now().Add(displaceTime))
 		}
+	}
+	if !res.Accepted {
+		h.displace(a, res.At+1)
 	}
 }
 

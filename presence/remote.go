@@ -135,13 +135,8 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	}
 	ended := len(p.Conns) - s.found(p.Conns)
 	h.stats.pushes.Add(1)
-	d := &Delivery{
-		hub: h, result: PushResult{Matched: len(s.users)}, report: newReport(len(s.sel.conns), &h.stats),
-		conns: len(s.sel.conns), until: time.Now().Add(p.Wait),
-	}
-	m := NewMessage([]byte(p.Text))
-	m.report = d.report
-	h.outbox.post(&parcel{conns: s.sel.conns, message: m}, p.Wait == 0)
+	d := h.newDelivery(PushResult{Matched: len(s.users)}, s.sel.conns, p.Wait)
+	d.handOut(h, []byte(p.Text), p.Wait == 0)
 	finish := func() {
 		r := d.Result(context.Background())
 		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped + ended, r.Unconfirmed})
