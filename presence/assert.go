@@ -33,12 +33,12 @@ func (h *Hub) Has(user UserID, num uint64) bool {
 }
 
 // Assert implements Local.
-func (h *Hub) Assert(ctx context.Context, want func(UserID) bool) (int, error) {
+func (h *Hub) Assert(ctx context.Context, want func(UserID) bool, quiet bool) (int, error) {
 	var failed error
 	var mu sync.Mutex // guards the variables above and below
 	n := 0
 	h.eachAttachment(func(a *Attachment) bool {
-		done, err := h.assertOne(a, want)
+		done, err := h.assertOne(a, want, quiet)
 		mu.Lock()
 		defer mu.Unlock()
 		if done {
@@ -50,8 +50,8 @@ func (h *Hub) Assert(ctx context.Context, want func(UserID) bool) (int, error) {
 	return n, errors.Join(failed, ctx.Err())
 }
 
-func (h *Hub) assertOne(a *Attachment, want func(UserID) bool) (bool, error) {
-	res, asserted, err := h.assertLocked(a, want)
+func (h *Hub) assertOne(a *Attachment, want func(UserID) bool, quiet bool) (bool, error) {
+	res, asserted, err := h.assertLocked(a, want, quiet)
 	if err != nil || !asserted {
 		return false, err
 	}
@@ -59,7 +59,7 @@ func (h *Hub) assertOne(a *Attachment, want func(UserID) bool) (bool, error) {
 	return true, nil
 }
 
-func (h *Hub) assertLocked(a *Attachment, want func(UserID) bool) (OpenResult, bool, error) {
+func (h *Hub) assertLocked(a *Attachment, want func(UserID) bool, quiet bool) (OpenResult, bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	m := a.Member()
@@ -67,7 +67,7 @@ func (h *Hub) assertLocked(a *Attachment, want func(UserID) bool) (OpenResult, b
 		return OpenResult{}, false, nil
 	}
 	// Later than what an earlier incarnation of this node may have left.
-	res, err := h.register(a, h.Store(), m, a.at+1)
+	res, err := h.register(a, h.Store(), m, opening{at: a.at + 1, quiet: quiet})
 	return res, err == nil, err
 }
 
@@ -119,7 +119,7 @@ func (h *Hub) moveOne(a *Attachment, from, to Store) {
 		return
 	}
 	old := Departure{User: m.ID, Conn: ConnID{Node: from.Node(), Num: a.num}, Cause: CauseStop}
-	res, err := h.register(a, to, m, 0)
+	res, err := h.register(a, to, m, opening{quiet: true})
 	if err != nil || !res.Accepted {
 		h.settings.Load().Log.Error("member not moved to the new store",
 			zap.String("hub", h.name), zap.Error(err))

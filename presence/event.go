@@ -25,7 +25,22 @@ type Event struct {
 	Conn   ConnID // the connection that came or went; of an offline user, its last
 	Cause  Cause  // of EventClose and EventOffline
 	At     time.Time
-	Origin *Origin // of the connection; may be nil
+	Origin *Origin // of the connection, with EventOpen and EventClose; may be nil
+
+	// Number, of EventOnline and EventOffline, grows from one event of a user to
+	// the next, as long as Epoch is the same.
+	Number int64
+	Epoch  string
+
+	done func() // called when it was taken or given up; may be nil
+}
+
+// NewEvent is the event that a change is, of a store with an epoch.
+func NewEvent(ch *Change, epoch string) *Event {
+	return &Event{
+		Kind: ch.Kind, Member: ch.Member, Conn: ch.Conn, Cause: ch.Cause, At: time.UnixMilli(ch.At),
+		Number: ch.Seq, Epoch: epoch,
+	}
 }
 
 // Events are told what happens. Its methods may be called concurrently.
@@ -47,42 +62,13 @@ func (h *Hub) tell(kind EventKind, m *Member, a *Attachment, cause Cause) {
 	if !h.wants(kind) {
 		return
 	}
-	h.teller.add(h, &Event{
-		Kind: kind, Member: m, Conn: h.ConnID(a), Cause: cause, At: time.Now(), Origin: a.origin,
-	})
+	e := &Event{Kind: kind, Member: m, Conn: h.ConnID(a), Cause: cause, At: time.Now(), Origin: a.origin}
+	if !h.teller.add(h, e, false) {
+		h.gaveUp(e, errTooManyEvents)
+	}
 }
 
 func (h *Hub) wants(kind EventKind) bool {
 	events := h.settings.Load().Events
 	return events != nil && events.Wants(kind)
-}
-
-// opened tells that a connection is open. a.mu must be held.
-func (h *Hub) opened(a *Attachment, m *Member, res OpenResult) {
-	h.tell(EventOpen, m, a, "")
-	if res.Online {
-		h.cameOnline(a, m)
-	} else {
-		h.departures.cameBack(h, m.ID, false)
-	}
-}
-
-// cameOnline tells that the user of a connection was offline, and no longer is.
-// a.mu must be held.
-func (h *Hub) cameOnline(a *Attachment, m *Member) {
-	h.departures.cameBack(h, m.ID, true)
-	h.tell(EventOnline, m, a, "")
-}
-
-// closed tells that a connection is no longer open and, unless it was replaced
-// or the node stops, that its user will be offline if this was the last one.
-// a.mu must be held.
-func (h *Hub) closed(a *Attachment, m *Member, cause Cause, linger time.Duration) {
-	h.tell(EventClose, m, a, cause)
-	if cause == CauseReplaced || cause == CauseStop || !h.wants(EventOffline) {
-		return
-	}
-	h.departures.add(h, &Event{
-		Kind: EventOffline, Member: m, Conn: h.ConnID(a), Cause: cause, Origin: a.origin,
-	}, linger)
 }

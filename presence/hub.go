@@ -64,8 +64,8 @@ type Hub struct {
 	lines    lines
 	failures gate // of log lines
 
-	departures departures
-	teller     teller
+	teller   teller
+	follower follower
 }
 
 // hubShards bounds contention between connections that come and go.
@@ -97,6 +97,7 @@ func (h *Hub) Store() Store { return h.settings.Load().Store }
 // Configure returns.
 func (h *Hub) Configure(s Settings) {
 	old := h.settings.Swap(&s)
+	h.follower.launch(h)
 	if old != nil && old.Store == s.Store {
 		return
 	}
@@ -213,7 +214,7 @@ func (h *Hub) leave(a *Attachment, cause Cause) {
 	a.doubt = ""
 	h.depart(s.Store, []Departure{gone})
 	if m != nil {
-		h.closed(a, m, cause, gone.Linger)
+		h.tell(EventClose, m, a, cause)
 	}
 }
 
@@ -245,7 +246,7 @@ func (h *Hub) Leave() {
 		if m := a.Member(); m != nil {
 			gone = append(gone, Departure{User: m.ID, Conn: h.ConnID(a), At: a.at, Linger: s.linger(CauseStop), Cause: CauseStop})
 			h.forget(a)
-			h.closed(a, m, CauseStop, 0)
+			h.tell(EventClose, m, a, CauseStop)
 		}
 		a.sealed = true
 		return true

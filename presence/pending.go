@@ -38,10 +38,7 @@ func (h *Hub) settleLocked(a *Attachment) (OpenResult, bool, error) {
 	if m == nil || a.sealed || !a.pending {
 		return OpenResult{}, false, nil
 	}
-	res, err := h.register(a, h.Store(), m, a.at)
-	if err == nil && res.Online {
-		h.cameOnline(a, m)
-	}
+	res, err := h.register(a, h.Store(), m, opening{at: a.at})
 	return res, err == nil, err
 }
 

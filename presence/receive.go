@@ -94,7 +94,7 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	if a.doubt != "" && a.doubt != req.member.ID {
 		h.leave(a, CauseClient)
 	}
-	res, err := h.register(a, h.Store(), req.member, 0)
+	res, err := h.register(a, h.Store(), req.member, opening{})
 	if errors.Is(err, ErrStoreUnavailable) {
 		h.keep(a, req.member, res.At)
 		res, err = OpenResult{At: res.At, Accepted: true}, nil
@@ -113,22 +113,29 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	a.opened.Store(true)
 	h.stats.opens.Add(1)
 	if res.Accepted {
-		h.opened(a, req.member, res)
+		h.tell(EventOpen, req.member, a, "")
 	}
 	return res, nil
 }
 
-// register makes a connection its user's in a store, since a time; 0: now. a.mu
-// must be held.
-func (h *Hub) register(a *Attachment, store Store, m *Member, at int64) (OpenResult, error) {
+// opening is what OpenRequest.At and Quiet say.
+type opening struct {
+	at    int64
+	quiet bool
+}
+
+// register makes a connection its user's in a store. a.mu must be held.
+func (h *Hub) register(a *Attachment, store Store, m *Member, o opening) (OpenResult, error) {
 	s := h.settings.Load()
+	h.follower.begin(h, store)
 	req := OpenRequest{
 		Hub:    h.name,
 		Conn:   ConnID{Node: store.Node(), Num: a.num},
 		Member: m,
 		Max:    s.Sessions.Max,
-		At:     at,
+		At:     o.at,
 		Device: m.Device,
+		Quiet:  o.quiet,
 	}
 	if s.Sessions.By != "" {
 		req.Seat = m.Field(s.Sessions.By)
@@ -180,7 +187,7 @@ func (h *Hub) displace(a *Attachment, at int64) {
 	a.sealed = true
 	if m := a.Member(); m != nil {
 		h.forget(a)
-		h.closed(a, m, CauseReplaced, 0)
+		h.tell(EventClose, m, a, CauseReplaced)
 	}
 	a.conn.Close(CloseReplaced, "replaced by a newer connection")
 }
@@ -195,7 +202,7 @@ func (h *Hub) close(a *Attachment) error {
 	gone := Departure{User: m.ID, Conn: h.ConnID(a), At: a.at, Cause: CauseClient}
 	h.depart(h.Store(), []Departure{gone})
 	h.forget(a)
-	h.closed(a, m, CauseClient, 0)
+	h.tell(EventClose, m, a, CauseClient)
 	return nil
 }
 

@@ -83,6 +83,28 @@ type Store interface {
 	// result gives the key free again.
 	Settle(ctx context.Context, hub, key, digest string, result []byte, ttl time.Duration) error
 
+	// Position returns where the log of a hub's changes ends, and has changes
+	// written to it from now on, as long as somebody calls Changes now and then;
+	// while nobody does, they are not kept.
+	Position(ctx context.Context, hub string) (Position, error)
+
+	// Changes returns changes behind a position, those of a user in their order,
+	// and the position behind them. It does not wait for any. The error wraps
+	// ErrChangesLost if some are not there any more.
+	Changes(ctx context.Context, hub string, after Position) ([]Change, Position, error)
+
+	// TakeTurn makes this process the one that tells the changes of a hub, or
+	// keeps it so, for as long as it holds its lease, unless another process is.
+	// told is up to where they are told; at first it is only from where to begin,
+	// unless somebody has told more before.
+	TakeTurn(ctx context.Context, hub string, told Position, first bool) (Turn, error)
+
+	// LeaveTurn lets another process tell the changes of a hub.
+	LeaveTurn(ctx context.Context, hub string) error
+
+	// TurnTime is for how long a turn holds, unless it is taken again.
+	TurnTime() time.Duration
+
 	// Check reports whether the store can be used: it is called when a config
 	// starts, and by health checks.
 	Check(ctx context.Context) error
@@ -103,8 +125,8 @@ type Local interface {
 	Has(user UserID, num uint64) bool
 
 	// Assert opens the open connections of those users again that fn names, and
-	// returns how many; it ends with the first error.
-	Assert(ctx context.Context, fn func(UserID) bool) (int, error)
+	// returns how many; it ends with the first error. quiet is OpenRequest.Quiet.
+	Assert(ctx context.Context, fn func(UserID) bool, quiet bool) (int, error)
 
 	// Asked carries out a request of another node, and calls answer once, now
 	// or later. Requests of one node are given in their order.
@@ -133,6 +155,10 @@ type OpenRequest struct {
 	// Device, if not empty, is what the client calls its device. An earlier
 	// connection of the same user and device is displaced whatever its seat.
 	Device string
+
+	// Quiet says that the user is known to be online: only the store has lost it.
+	// That it comes back is then no change.
+	Quiet bool
 }
 
 // OpenResult says what an Open did.

@@ -40,13 +40,14 @@ const (
 	retryMost     = 5 * time.Second
 )
 
-// add takes an event, if there is room.
-func (t *teller) add(h *Hub, e *Event) {
+var errTooManyEvents = errors.New("too many events are waiting")
+
+// add takes an event, if there is room, or it is bounded elsewhere.
+func (t *teller) add(h *Hub, e *Event, bounded bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.stopped || t.waiting >= maxEvents {
-		h.gaveUp(e, errors.New("too many events are waiting"))
-		return
+	if t.stopped || !bounded && t.waiting >= maxEvents {
+		return false
 	}
 	if t.users == nil {
 		t.users = make(map[UserID][]*Event)
@@ -57,13 +58,14 @@ func (t *teller) add(h *Hub, e *Event) {
 	t.users[user] = append(queue, e)
 	t.waiting++
 	if taken {
-		return
+		return true
 	}
 	t.ready = append(t.ready, user)
 	if t.workers < maxTellers {
 		t.workers++
 		go t.work(h)
 	}
+	return true
 }
 
 // work tells the events of one user after the other, until there are none.
@@ -117,17 +119,19 @@ func (t *teller) tell(h *Hub, e *Event) {
 		err := t.try(h, e)
 		if err == nil {
 			h.stats.told.Add(1)
+			e.finished()
 			return
 		}
 		var fe *FrameError
 		refused := errors.As(err, &fe) && fe.Code == ErrorRefused && fe.RetryAfter == 0
 		if refused || time.Now().Add(wait).After(until) {
 			h.gaveUp(e, err)
+			e.finished()
 			return
 		}
 		select {
 		case <-time.After(wait):
-		case <-t.ctx.Done():
+		case <-t.ctx.Done(): // another process may tell it
 			h.gaveUp(e, err)
 			return
 		}
@@ -191,16 +195,27 @@ func (t *teller) idle() bool {
 // are under way, and gives up what has not been told after a time.
 func (h *Hub) EndEvents(patience time.Duration) {
 	const poll = 5 * time.Millisecond
-	h.departures.end()
+	h.follower.stop()
 	for until := time.Now().Add(patience); !h.teller.idle() && time.Now().Before(until); {
 		time.Sleep(poll)
 	}
-	t := &h.teller
+	h.teller.end()
+	h.follower.end(h)
+}
+
+func (t *teller) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopped = true
 	if t.cancel != nil {
 		t.cancel()
+	}
+}
+
+// finished notes that an event need not be told again.
+func (e *Event) finished() {
+	if e.done != nil {
+		e.done()
 	}
 }
 

@@ -29,7 +29,8 @@ type Store struct {
 }
 
 type hub struct {
-	parts [partitions]partition
+	parts   [partitions]partition
+	changes changes
 }
 
 // New makes an empty store, and starts the goroutine that forgets users whose
@@ -84,19 +85,24 @@ func (s *Store) Shutdown(context.Context) error {
 }
 
 // sweepInterval is how long a lingering user may be kept beyond its time; until
-// then it is passed over.
-const sweepInterval = time.Second
+// then it is passed over. Claims are looked through only now and then.
+const (
+	sweepInterval = 250 * time.Millisecond
+	claimSweeps   = 40
+)
 
 func (s *Store) sweep() {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-s.done:
 			return
 		case <-tick.C:
 		}
-		s.claims.sweep(time.Now())
+		if n%claimSweeps == 0 {
+			s.claims.sweep(time.Now())
+		}
 		now := uptime()
 		for _, h := range s.all() {
 			for i := range h.parts {
@@ -132,6 +138,7 @@ func (s *Store) hub(name string) *hub {
 			h.parts[i].users = make(map[presence.UserID]*user)
 			h.parts[i].types = make(map[string]int)
 			h.parts[i].lingering = make(map[presence.UserID]*user)
+			h.parts[i].changed = h.changes.add
 		}
 		s.hubs[name] = h
 	}

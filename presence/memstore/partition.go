@@ -15,6 +15,8 @@ type partition struct {
 	users     map[presence.UserID]*user
 	types     map[string]int            // users by type, as user.types says
 	lingering map[presence.UserID]*user // those of users without a connection
+
+	changed func(presence.Change) // writes a change of a user down; static
 }
 
 // user is an online or lingering user.
@@ -23,9 +25,11 @@ type user struct {
 	conns []conn // newest first; empty while lingering
 
 	// While lingering.
-	last  *presence.Member
-	since int64
-	until int64 // as uptime says
+	last     *presence.Member
+	lastConn presence.ConnID
+	cause    presence.Cause
+	since    int64
+	until    int64 // as uptime says
 }
 
 type conn struct {
@@ -62,7 +66,11 @@ func (p *partition) open(req presence.OpenRequest) presence.OpenResult {
 	defer p.mu.Unlock()
 	id := req.Member.ID
 	u := p.users[id]
-	wasOnline := u != nil && (len(u.conns) > 0 || u.until > uptime())
+	if u != nil && u.over(uptime()) {
+		p.put(u, nil)
+		u = nil
+	}
+	wasOnline := u != nil
 	if u == nil {
 		u = &user{id: id}
 	}
@@ -79,6 +87,9 @@ func (p *partition) open(req presence.OpenRequest) presence.OpenResult {
 	}
 	res.Accepted = slices.ContainsFunc(kept, func(c conn) bool { return c.id == req.Conn && c.at == req.At })
 	p.put(u, kept)
+	if !wasOnline && !req.Quiet {
+		p.changed(presence.Change{Kind: presence.EventOnline, Member: req.Member, Conn: req.Conn})
+	}
 	return res
 }
 
@@ -145,7 +156,9 @@ func (p *partition) close(d presence.Departure) bool {
 		return false
 	}
 	if len(u.conns) == 1 {
-		u.last, u.since, u.until = u.conns[0].member, nowMilli(), uptime()+d.Linger.Milliseconds()
+		last := u.conns[0]
+		u.last, u.lastConn, u.cause = last.member, last.id, d.Cause
+		u.since, u.until = nowMilli(), uptime()+d.Linger.Milliseconds()
 	}
 	p.put(u, slices.Delete(slices.Clone(u.conns), i, i+1))
 	return true
@@ -162,11 +175,14 @@ func (p *partition) put(u *user, conns []conn) {
 	if len(conns) == 0 {
 		if u.until <= uptime() {
 			delete(p.users, u.id)
+			if u.last != nil {
+				p.changed(presence.Change{Kind: presence.EventOffline, Member: u.last, Conn: u.lastConn, Cause: u.cause})
+			}
 			return
 		}
 		p.lingering[u.id] = u
 	} else {
-		u.last, u.since, u.until = nil, 0, 0
+		u.last, u.lastConn, u.cause, u.since, u.until = nil, presence.ConnID{}, "", 0, 0
 	}
 	p.users[u.id] = u
 	p.countTypes(u, 1)

@@ -103,22 +103,25 @@ func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Loc
 	if err != nil {
 		return err
 	}
-	var missing, ghosts [partitions]bool
-	any := false
+	var missing, emptied, ghosts [partitions]bool
 	for p, c := range counts {
-		lost := s.entropy.lost(place{hub, p}, c, c.conns != have[p]) || all || c.seq < seen[s.key(hub, p, "u")]
-		missing[p] = lost && have[p] > 0
+		v := s.entropy.judge(place{hub, p}, c, c.conns != have[p], seen[s.key(hub, p, "u")])
+		lost := v.differs || v.gone || all
+		emptied[p] = v.gone && have[p] > 0
+		missing[p] = lost && !v.gone && have[p] > 0
 		ghosts[p] = lost && c.conns > 0
-		any = any || missing[p]
+		if v.back {
+			if err := s.renewEpoch(ctx, hub, p, c); err != nil {
+				return err
+			}
+		}
 	}
-	if any {
-		n, err := local.Assert(ctx, func(user presence.UserID) bool { return missing[partition(user)] })
-		if n > 0 {
-			s.outage.log.Warn("connections that redis did not have are registered again", zap.String("hub", hub), zap.Int("count", n))
-		}
-		if err != nil {
-			return err
-		}
+	// Where the data is gone, that the users are there again is no change.
+	if err := s.assert(ctx, hub, local, &emptied, true); err != nil {
+		return err
+	}
+	if err := s.assert(ctx, hub, local, &missing, false); err != nil {
+		return err
 	}
 	for p, ghost := range ghosts {
 		if ghost {
@@ -130,20 +133,58 @@ func (s *Store) reconcileHub(ctx context.Context, hub string, local presence.Loc
 	return nil
 }
 
-// lost reports whether a partition has lost something: it has another epoch than
-// before, or has gone back, or its count differs at two beats; at one, something
-// may just be under way.
-func (e *entropy) lost(p place, c count, differs bool) bool {
+// verdict is what is wrong with a partition.
+type verdict struct {
+	differs bool // its count does, at two beats; at one, something may just be under way
+	gone    bool // it has lost data: it has another epoch, or has gone back
+	back    bool // it has gone back, and its epoch does not tell
+}
+
+// judge compares what a partition says with what it said before, and what calls
+// have seen of its sequence since.
+func (e *entropy) judge(p place, c count, differs bool, seen int64) verdict {
 	if e.last == nil {
 		e.last, e.suspect = make(map[place]count), make(map[place]bool)
 	}
-	before := e.last[p]
+	before, known := e.last[p]
 	e.last[p] = c
 	again := e.suspect[p] && differs
 	if e.suspect[p] = differs && !again; !e.suspect[p] {
 		delete(e.suspect, p)
 	}
-	return again || before.epoch != "" && (before.epoch != c.epoch || c.seq < before.seq)
+	v := verdict{differs: again}
+	v.gone = c.seq < max(seen, before.seq) || before.epoch != "" && before.epoch != c.epoch
+	v.back = v.gone && c.epoch != "" && (!known || before.epoch == c.epoch)
+	return v
+}
+
+// assert has the connections registered again whose users are in some partitions.
+func (s *Store) assert(ctx context.Context, hub string, local presence.Local, parts *[partitions]bool, quiet bool) error {
+	if *parts == [partitions]bool{} {
+		return nil
+	}
+	n, err := local.Assert(ctx, func(user presence.UserID) bool { return parts[partition(user)] }, quiet)
+	if n > 0 {
+		s.outage.log.Warn("connections that redis did not have are registered again", zap.String("hub", hub), zap.Int("count", n))
+	}
+	return err
+}
+
+// renewEpoch gives a partition that has gone back another epoch: who follows it, or
+// has a number of it, must not take what comes for what has been.
+func (s *Store) renewEpoch(ctx context.Context, hub string, p int, c count) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	epoch := string(presence.NewNodeID())
+	renewed, err := epochScript.Run(ctx, s.client, []string{s.key(hub, p, "m")}, c.epoch, epoch).Int()
+	if err := s.result(ctx, "renewing an epoch", err); err != nil {
+		return err
+	}
+	if renewed == 1 {
+		c.epoch = epoch
+		s.entropy.last[place{hub, p}] = c
+	}
+	return nil
 }
 
 // count is what a partition says of a node.

@@ -23,6 +23,8 @@ var (
 	expireScript = partitionScript("expire")
 	reapScript   = partitionScript("reap")
 	beatScript   = redis.NewScript(source("beat"))
+	turnScript   = redis.NewScript(source("turn"))
+	epochScript  = redis.NewScript(source("epoch"))
 	claimScript  = redis.NewScript(source("claim"))
 	settleScript = redis.NewScript(source("settle"))
 )
@@ -37,8 +39,9 @@ func source(name string) string {
 
 // partitionScript is a script with the prelude, and the contract's constants.
 func partitionScript(name string) *redis.Script {
-	constants := fmt.Sprintf("local MAX_SEATS, MAX_TAKEOVERS, TAKEOVER_WINDOW = %d, %d, %d\n",
-		presence.MaxSeats, presence.MaxTakeovers, presence.TakeoverWindow.Milliseconds())
+	constants := fmt.Sprintf("local MAX_SEATS, MAX_TAKEOVERS, TAKEOVER_WINDOW, MAX_CHANGES, CHANGES_TIME = %d, %d, %d, %d, %d\n",
+		presence.MaxSeats, presence.MaxTakeovers, presence.TakeoverWindow.Milliseconds(),
+		maxChanges, listenTime.Milliseconds())
 	return redis.NewScript(constants + source("prelude") + source(name))
 }
 

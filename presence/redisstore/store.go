@@ -42,6 +42,7 @@ type Store struct {
 	hubs     sync.Map // names of the hubs that were used → struct{}
 	written  sync.Map // names of the hubs that redis knows → struct{}
 	locals   sync.Map // names of the hubs that are served here → presence.Local
+	logs     sync.Map // names of the hubs whose changes are followed here → *log
 
 	// Owned by the goroutine that renews the lease, but for lease.wake and
 	// entropy.reset.
@@ -208,6 +209,7 @@ func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.Op
 		return presence.OpenResult{At: req.At}, s.result(ctx, "opening a member", err)
 	}
 	s.outage.success()
+	s.changed(req.Hub)
 	res, err := readOpened(req.At, reply)
 	if err == nil && s.mirror != nil && res.RetryAfter == 0 {
 		s.mirror.opened(req, res)
@@ -219,7 +221,7 @@ func (s *Store) open(ctx context.Context, req presence.OpenRequest) ([]any, erro
 	m := req.Member
 	return s.run(ctx, openScript, s.keys(req.Hub, partition(m.ID)), s.notAfter(),
 		string(req.Conn.Node), s.epoch, req.Max,
-		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON))
+		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON), flag(req.Quiet))
 }
 
 // readOpened reads what open.lua returns behind the time.
@@ -264,6 +266,7 @@ func (s *Store) Close(ctx context.Context, hub string, gone []presence.Departure
 			places = places[n:]
 		}
 	}
+	s.changed(hub)
 	if s.mirror != nil {
 		s.mirror.closed(hub, gone)
 	}
@@ -278,7 +281,7 @@ func (s *Store) closeSome(ctx context.Context, hub string, p int, gone []presenc
 	}
 	args := []any{s.notAfter()}
 	for _, i := range places {
-		args = append(args, string(gone[i].User), gone[i].Conn.String(), gone[i].Linger.Milliseconds(), gone[i].At)
+		args = append(args, string(gone[i].User), gone[i].Conn.String(), gone[i].Linger.Milliseconds(), gone[i].At, string(gone[i].Cause))
 	}
 	reply, err := s.run(ctx, closeScript, s.keys(hub, p), args...)
 	if err != nil {

@@ -3,7 +3,8 @@
 -- KEYS as in prelude.lua
 -- ARGV 1 not_after
 --      2 node  3 epoch, for a partition that has none  4 connections a seat may have
---      5 uid  6 conn  7 at  8 type  9 seat  10 device  11 member
+--      5 uid  6 conn  7 at  8 type  9 seat  10 device  11 member  12 1 if the
+--      user is known to be online
 -- Returns {1, now, accepted, was offline, retry after ms, displaced conn...},
 --         {-1, now} if the node was declared dead, {-2, now} if it is too late.
 if redis.call('ZSCORE', F, ARGV[2]) then return {-1, text(now)} end
@@ -13,7 +14,8 @@ local most, uid = tonumber(ARGV[4]), ARGV[5]
 local add = {ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], '', ARGV[11]}
 local at = tonumber(add[AT])
 local conns, lingering = read(uid)
-local was_offline = #conns == 0 and not (lingering and tonumber(lingering[TAKEOVERS]) > now)
+local before = lines(conns, lingering)
+local was_offline = over(before)
 
 local all, displaced = {}, {}
 for _, c in ipairs(conns) do
@@ -59,7 +61,7 @@ local accepted = 0
 for _, c in ipairs(kept) do
 	if c[CONN] == ARGV[6] and c[AT] == ARGV[7] then accepted = 1 end
 end
-commit(uid, lines(conns, lingering), kept)
+commit(uid, before, kept, '', ARGV[12] == '1')
 local reply = {1, stamp(), accepted, was_offline and 1 or 0, 0}
 for _, conn in ipairs(displaced) do reply[#reply + 1] = conn end
 return reply

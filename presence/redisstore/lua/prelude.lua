@@ -3,17 +3,20 @@
 --
 -- KEYS 1 u   HASH  uid -> record
 --      2 t   ZSET  by name only: "\tuid" for each user, "type\tuid" for each of its types
---      3 m   HASH  e: epoch, s: sequence, n:<node>: connections of a node
+--      3 m   HASH  e: epoch, s: sequence, n:<node>: connections of a node,
+--                  v: sequence of the last change, w: until when somebody listens
 --      4 g   ZSET  lingering uid -> when it is offline
 --      5 f   ZSET  fenced node -> until when
+--      6 ev  STREAM  changes, if somebody listens, by their sequence
 -- ARGV 1 not_after: in milliseconds of this server's clock; a call that comes
 --      later does nothing, because its caller has given up. 0: never.
 --
 -- A record is one line for each connection,
 -- "conn\tat\ttype\tseat\tdevice\ttakeovers\tmember", newest first. A lingering
 -- user has one line instead: conn is "-", at is when the last connection
--- closed, and takeovers is when the user is offline.
-local U, T, M, G, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- closed, seat is its id, device why it did, and takeovers when the user is
+-- offline.
+local U, T, M, G, F, EV = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local CONN, AT, TYPE, SEAT, DEVICE, TAKEOVERS = 1, 2, 3, 4, 5, 6
 
 local time = redis.call('TIME')
@@ -66,8 +69,43 @@ local function mark(lines, n, types, nodes)
 	end
 end
 
--- commit replaces a user's lines, and keeps every index and count exact.
-local function commit(uid, before, after)
+-- change writes down that a user came online, or went offline.
+local function change(kind, uid, line, conn, cause)
+	local heads = redis.call('HMGET', M, 'v', 'w')
+	if heads[2] and tonumber(heads[2]) > now then
+		local function add()
+			return redis.pcall('XADD', EV, 'MAXLEN', '~', MAX_CHANGES, text(seq) .. '-0', 'p', heads[1] or '0',
+				'k', kind, 'u', uid, 'c', conn, 'r', cause, 'a', text(now), 't', line[TYPE], 'm', line[7])
+		end
+		local added = add()
+		if type(added) == 'table' and added.err then -- the sequence was lost, and the stream not
+			redis.call('DEL', EV)
+			add()
+		end
+		redis.call('PEXPIRE', EV, CHANGES_TIME)
+	end
+	redis.call('HSET', M, 'v', seq)
+end
+
+-- over is whether a user with these lines is offline.
+local function over(lines)
+	local l = lines[1]
+	return not l or l[CONN] == '-' and tonumber(l[TAKEOVERS]) <= now
+end
+
+-- went writes down that a user with these lines went offline.
+local function went(uid, lines, cause)
+	local l = lines[1]
+	if l[CONN] == '-' then
+		change('offline', uid, l, l[SEAT], l[DEVICE])
+	else
+		change('offline', uid, l, l[CONN], cause)
+	end
+end
+
+-- commit replaces a user's lines, and keeps every index and count exact. cause is
+-- why it has none any more; quiet, that its being online is no change.
+local function commit(uid, before, after, cause, quiet)
 	local types, nodes = {}, {}
 	mark(before, -1, types, nodes)
 	mark(after, 1, types, nodes)
@@ -83,6 +121,13 @@ local function commit(uid, before, after)
 		end
 	end
 	seq = redis.call('HINCRBY', M, 's', 1)
+	if #before > 0 and (#after == 0 or over(before)) then
+		went(uid, before, cause)
+	end
+	if #after > 0 and over(before) and not quiet then
+		if #before > 0 then seq = redis.call('HINCRBY', M, 's', 1) end
+		change('online', uid, after[1], after[1][CONN], '')
+	end
 	redis.call('ZREM', G, uid)
 	if #after == 0 then
 		redis.call('HDEL', U, uid)

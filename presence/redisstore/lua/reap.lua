@@ -19,7 +19,7 @@ for i = 1, #scan[2], 2 do
 				kept[#kept + 1] = c
 			end
 		end
-		commit(uid, conns, kept)
+		commit(uid, conns, kept, 'node_lost')
 	end
 end
 reply[2] = stamp()
