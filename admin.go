@@ -55,6 +55,7 @@ func newAPI() *http.ServeMux {
 		"/count":        {http.MethodGet: count},
 		"/stats":        {http.MethodGet: stats},
 		"/nodes":        {http.MethodGet: nodes},
+		"/events":       {http.MethodGet: events},
 		"/ready":        {http.MethodGet: ready},
 	}
 	mux := http.NewServeMux()
@@ -247,6 +248,9 @@ func showUsers(users []presence.User) []userJSON {
 type pageJSON struct {
 	Members []userJSON `json:"members"`
 	Next    string     `json:"next,omitempty"`
+
+	// Position, of a first page, is from where events follow what is listed.
+	Position string `json:"position,omitempty"`
 }
 
 const (
@@ -274,13 +278,21 @@ func members(h *liveHub, _ http.ResponseWriter, r *http.Request) (any, error) {
 	if ids := query["id"]; len(ids) > 0 {
 		return membersByID(h, r, ids, query.Get("type"))
 	}
+	position := ""
+	if query.Get("cursor") == "" {
+		at, err := h.Store().Position(r.Context(), h.Name()) // before anybody is listed
+		if err != nil {
+			return nil, err
+		}
+		position = at.String()
+	}
 	page, err := h.Store().Members(r.Context(), h.Name(), presence.MemberQuery{
 		Type: query.Get("type"), Limit: limit, Cursor: query.Get("cursor"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return pageJSON{showUsers(page.Users), page.Next}, nil
+	return pageJSON{showUsers(page.Users), page.Next, position}, nil
 }
 
 func membersByID(h *liveHub, r *http.Request, texts []string, typ string) (any, error) {

@@ -37,6 +37,17 @@ type eventJSON struct {
 	Reason presence.Cause  `json:"reason,omitempty"`
 	At     time.Time       `json:"at"`
 	Member json.RawMessage `json:"member"`
+
+	// Of online and offline: the number grows from one event of a user to the
+	// next, as long as the epoch is the same.
+	Number int64  `json:"number,omitempty"`
+	Epoch  string `json:"epoch,omitempty"`
+}
+
+func showEvent(e *presence.Event) eventJSON {
+	return eventJSON{
+		string(e.Kind), e.Member.ID, e.Member.Type, e.Conn, e.Cause, e.At.UTC(), e.Member.JSON, e.Number, e.Epoch,
+	}
 }
 
 // Wants implements presence.Events.
@@ -70,9 +81,7 @@ func (d *dispatcher) Tell(ctx context.Context, e *presence.Event) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := originOf(e.Origin)
-	r := h.request(ctx, mustJSON(eventJSON{
-		string(e.Kind), e.Member.ID, e.Member.Type, e.Conn, e.Cause, e.At.UTC(), e.Member.JSON,
-	}))
+	r := h.request(ctx, mustJSON(showEvent(e)))
 	r.Header.Set("Content-Type", "application/json")
 	w := &answer{header: make(http.Header), cancel: cancel}
 	r = h.prepare(r, w, d.server, []value{

@@ -38,7 +38,8 @@ type liveHub struct {
 	*presence.Hub
 	server *socket.Server
 
-	current atomic.Pointer[route] // whose settings hold; written under mu
+	current   atomic.Pointer[route] // whose settings hold; written under mu
+	followers atomic.Int64          // of events
 
 	mu     sync.Mutex    // guards the fields below
 	routes []*route      // of all configurations that are provisioned, oldest first

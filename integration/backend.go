@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -41,6 +42,7 @@ func StartBackend(t testing.TB, answer http.HandlerFunc) *Backend {
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body)) // for the handler
 		b.requests <- Request{r.Method, r.RequestURI, r.Host, r.Header, string(body)}
 		answer(w, r)
 	}))
@@ -80,6 +82,7 @@ func (b *Backend) Expect(bodies ...string) {
 // Stats is a part of what the API says of the hub's counters.
 type Stats struct {
 	Connections int
+	Members     int
 	Pings       int
 	Actions     int
 	ActionsNow  int `json:"actions_now"`
