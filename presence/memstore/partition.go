@@ -15,6 +15,9 @@ type partition struct {
 	users     map[presence.UserID]*user
 	types     map[string]int            // users by type, as user.types says
 	lingering map[presence.UserID]*user // those of users without a connection
+	series    map[presence.UserID]*series
+	holding   map[presence.UserID]*series // those of series with a message
+	gone      map[presence.UserID]*series // those of series whose user is offline
 }
 
 // user is an online or lingering user.
@@ -162,6 +165,7 @@ func (p *partition) put(u *user, conns []conn) {
 	if len(conns) == 0 {
 		if u.until <= uptime() {
 			delete(p.users, u.id)
+			p.leave(u.id)
 			return
 		}
 		p.lingering[u.id] = u
@@ -169,6 +173,7 @@ func (p *partition) put(u *user, conns []conn) {
 		u.last, u.since, u.until = nil, 0, 0
 	}
 	p.users[u.id] = u
+	p.comeBack(u.id)
 	p.countTypes(u, 1)
 }
 
@@ -237,7 +242,8 @@ func (p *partition) count(typ string, now int64) int {
 	return n
 }
 
-// expire forgets the users whose time of lingering is over.
+// expire forgets the users whose time of lingering is over, and what was kept
+// for too long.
 func (p *partition) expire(now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -246,4 +252,5 @@ func (p *partition) expire(now int64) {
 			p.put(u, nil)
 		}
 	}
+	p.forget(now)
 }

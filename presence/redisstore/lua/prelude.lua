@@ -6,6 +6,9 @@
 --      3 m   HASH  e: epoch, s: sequence, n:<node>: connections of a node
 --      4 g   ZSET  lingering uid -> when it is offline
 --      5 f   ZSET  fenced node -> until when
+--      7 o   HASH  uid that resumes -> "sequence floor window": of the newest
+--                  message, of the last that was dropped, in milliseconds
+--      8 r   ZSET  uid of these that is offline -> when it is forgotten
 -- ARGV 1 not_after: in milliseconds of this server's clock; a call that comes
 --      later does nothing, because its caller has given up. 0: never.
 --
@@ -14,6 +17,7 @@
 -- user has one line instead: conn is "-", at is when the last connection
 -- closed, and takeovers is when the user is offline.
 local U, T, M, G, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local O, R = KEYS[7], KEYS[8]
 local CONN, AT, TYPE, SEAT, DEVICE, TAKEOVERS = 1, 2, 3, 4, 5, 6
 
 local time = redis.call('TIME')
@@ -87,12 +91,17 @@ local function commit(uid, before, after)
 	if #after == 0 then
 		redis.call('HDEL', U, uid)
 		redis.call('ZREM', T, '\t' .. uid)
+		local resumes = redis.call('HGET', O, uid)
+		if resumes then redis.call('ZADD', R, text(now + tonumber(string.match(resumes, '%d+$'))), uid) end
 		return
 	end
 	local record = {}
 	for i, l in ipairs(after) do record[i] = table.concat(l, '\t') end
 	redis.call('HSET', U, uid, table.concat(record, '\n'))
-	if #before == 0 then redis.call('ZADD', T, 0, '\t' .. uid) end
+	if #before == 0 then
+		redis.call('ZADD', T, 0, '\t' .. uid)
+		redis.call('ZREM', R, uid)
+	end
 	if after[1][CONN] == '-' then redis.call('ZADD', G, after[1][TAKEOVERS], uid) end
 end
 
