@@ -67,6 +67,21 @@ type Store interface {
 	// order of ids; who is offline is left out.
 	Lookup(ctx context.Context, hub string, ids []UserID) ([]User, error)
 
+	// Keep keeps a message for those of the users that resume, and looks all of
+	// them up, in one step. The result is in the order of ids; who is offline
+	// and not kept for is left out. After an error the message may be kept for
+	// some of them.
+	Keep(ctx context.Context, ids []UserID, req KeepRequest) ([]KeptUser, error)
+
+	// KeepForAll keeps a message once for the whole hub, and returns its place.
+	KeepForAll(ctx context.Context, req KeepRequest) (Place, error)
+
+	// Recover makes a user one that messages are kept for, until it has been
+	// offline for the window, and returns what it has missed since an offset.
+	// An offset that does not fit is no error: the result is not Complete. Nor
+	// is it for the zero Offset, with which only Now is asked for.
+	Recover(ctx context.Context, hub string, user UserID, since Offset, k Keeping) (Recovered, error)
+
 	// Members lists users page by page, in an order of the store's own. A user
 	// that is online during the whole of a listing is in it exactly once.
 	Members(ctx context.Context, hub string, q MemberQuery) (MemberPage, error)

@@ -139,6 +139,9 @@ func (s *Store) hub(name string) *hub {
 			h.parts[i].types = make(map[string]int)
 			h.parts[i].lingering = make(map[presence.UserID]*user)
 			h.parts[i].changed = h.changes.add
+			h.parts[i].series = make(map[presence.UserID]*series)
+			h.parts[i].holding = make(map[presence.UserID]*series)
+			h.parts[i].gone = make(map[presence.UserID]*series)
 		}
 		s.hubs[name] = h
 	}

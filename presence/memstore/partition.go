@@ -15,6 +15,9 @@ type partition struct {
 	users     map[presence.UserID]*user
 	types     map[string]int            // users by type, as user.types says
 	lingering map[presence.UserID]*user // those of users without a connection
+	series    map[presence.UserID]*series
+	holding   map[presence.UserID]*series // those of series with a message
+	gone      map[presence.UserID]*series // those of series whose user is offline
 
 	changed func(presence.Change) // writes a change of a user down; static
 }
@@ -178,6 +181,7 @@ func (p *partition) put(u *user, conns []conn) {
 			if u.last != nil {
 				p.changed(presence.Change{Kind: presence.EventOffline, Member: u.last, Conn: u.lastConn, Cause: u.cause})
 			}
+			p.leave(u.id)
 			return
 		}
 		p.lingering[u.id] = u
@@ -185,6 +189,7 @@ func (p *partition) put(u *user, conns []conn) {
 		u.last, u.lastConn, u.cause, u.since, u.until = nil, presence.ConnID{}, "", 0, 0
 	}
 	p.users[u.id] = u
+	p.comeBack(u.id)
 	p.countTypes(u, 1)
 }
 
@@ -253,7 +258,8 @@ func (p *partition) count(typ string, now int64) int {
 	return n
 }
 
-// expire forgets the users whose time of lingering is over.
+// expire forgets the users whose time of lingering is over, and what was kept
+// for too long.
 func (p *partition) expire(now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -262,4 +268,5 @@ func (p *partition) expire(now int64) {
 			p.put(u, nil)
 		}
 	}
+	p.forget(now)
 }

@@ -39,6 +39,7 @@ func (s *Store) keys(hub string, partition int) []string {
 	return []string{
 		s.key(hub, partition, "u"), s.key(hub, partition, "t"), s.key(hub, partition, "m"),
 		s.key(hub, partition, "g"), s.key(hub, partition, "f"), s.key(hub, partition, "ev"),
+		s.key(hub, partition, "o"), s.key(hub, partition, "r"),
 	}
 }
 

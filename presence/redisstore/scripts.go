@@ -18,15 +18,17 @@ import (
 var lua embed.FS
 
 var (
-	openScript   = partitionScript("open")
-	closeScript  = partitionScript("close")
-	expireScript = partitionScript("expire")
-	reapScript   = partitionScript("reap")
-	beatScript   = redis.NewScript(source("beat"))
-	turnScript   = redis.NewScript(source("turn"))
-	epochScript  = redis.NewScript(source("epoch"))
-	claimScript  = redis.NewScript(source("claim"))
-	settleScript = redis.NewScript(source("settle"))
+	openScript    = partitionScript("open")
+	closeScript   = partitionScript("close")
+	expireScript  = partitionScript("expire")
+	reapScript    = partitionScript("reap")
+	keepScript    = partitionScript("keep")
+	recoverScript = partitionScript("recover")
+	beatScript    = redis.NewScript(source("beat"))
+	turnScript    = redis.NewScript(source("turn"))
+	epochScript   = redis.NewScript(source("epoch"))
+	claimScript   = redis.NewScript(source("claim"))
+	settleScript  = redis.NewScript(source("settle"))
 )
 
 func source(name string) string {

@@ -53,7 +53,8 @@ func (s *Store) expire(ctx context.Context, hub string) error {
 	return nil
 }
 
-// due returns the partitions in which a user's time of lingering is over.
+// due returns the partitions in which a user's time is over: of lingering, or of
+// being kept for.
 func (s *Store) due(ctx context.Context, hub string) ([]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -62,17 +63,18 @@ func (s *Store) due(ctx context.Context, hub string) ([]int, error) {
 	}
 	now := s.clock.now()
 	pipe := s.client.Pipeline()
-	replies := make([]*redis.IntCmd, partitions)
-	for p := range replies {
-		replies[p] = pipe.ZCount(ctx, s.key(hub, p, "g"), "-inf", strconv.FormatInt(now, 10))
+	var lingering, resuming [partitions]*redis.IntCmd
+	for p := range partitions {
+		lingering[p] = pipe.ZCount(ctx, s.key(hub, p, "g"), "-inf", strconv.FormatInt(now, 10))
+		resuming[p] = pipe.ZCount(ctx, s.key(hub, p, "r"), "-inf", strconv.FormatInt(now, 10))
 	}
 	_, err := pipe.Exec(ctx)
 	if err := s.result(ctx, "looking for lingering members", err); err != nil {
 		return nil, err
 	}
 	var due []int
-	for p, r := range replies {
-		if r.Val() > 0 {
+	for p := range partitions {
+		if lingering[p].Val() > 0 || resuming[p].Val() > 0 {
 			due = append(due, p)
 		}
 	}

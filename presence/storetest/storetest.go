@@ -44,6 +44,17 @@ func Run(t *testing.T, make func(t *testing.T) presence.Store) {
 		"claims end":                (*suite).testClaimsEnd,
 		"cancelled":                 (*suite).testCancelled,
 		"concurrent":                (*suite).testConcurrent,
+		"keep in order":             (*suite).testKeepInOrder,
+		"keep so many":              (*suite).testKeepCount,
+		"keep for the window":       (*suite).testKeepWindow,
+		"keep with a time":          (*suite).testKeepTTL,
+		"collapse":                  (*suite).testCollapse,
+		"back in the window":        (*suite).testResumeBack,
+		"back too late":             (*suite).testResumeTooLate,
+		"foreign offsets":           (*suite).testForeignOffsets,
+		"keep for all":              (*suite).testKeepForAll,
+		"keep for many":             (*suite).testKeepForMany,
+		"keep while recovering":     (*suite).testKeepWhileRecovering,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,4 +1,5 @@
--- Forgets lingering users whose time is over. Any node may run it.
+-- Forgets lingering users whose time is over, and that gone users resume. Any
+-- node may run it.
 --
 -- KEYS as in prelude.lua
 -- ARGV 1 not_after
@@ -12,5 +13,9 @@ for _, uid in ipairs(due) do
 	else
 		redis.call('ZREM', G, uid)
 	end
+end
+for _, uid in ipairs(redis.call('ZRANGEBYSCORE', R, '-inf', text(now), 'LIMIT', 0, ARGV[2])) do
+	redis.call('HDEL', O, uid)
+	redis.call('ZREM', R, uid)
 end
 return {1, stamp(), #due}

@@ -8,6 +8,9 @@
 --      4 g   ZSET  lingering uid -> when it is offline
 --      5 f   ZSET  fenced node -> until when
 --      6 ev  STREAM  changes, if somebody listens, by their sequence
+--      7 o   HASH  uid that resumes -> "sequence floor window": of the newest
+--                  message, of the last that was dropped, in milliseconds
+--      8 r   ZSET  uid of these that is offline -> when it is forgotten
 -- ARGV 1 not_after: in milliseconds of this server's clock; a call that comes
 --      later does nothing, because its caller has given up. 0: never.
 --
@@ -17,6 +20,7 @@
 -- closed, seat is its id, device why it did, and takeovers when the user is
 -- offline.
 local U, T, M, G, F, EV = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local O, R = KEYS[7], KEYS[8]
 local CONN, AT, TYPE, SEAT, DEVICE, TAKEOVERS = 1, 2, 3, 4, 5, 6
 
 local time = redis.call('TIME')
@@ -132,12 +136,17 @@ local function commit(uid, before, after, cause, quiet)
 	if #after == 0 then
 		redis.call('HDEL', U, uid)
 		redis.call('ZREM', T, '\t' .. uid)
+		local resumes = redis.call('HGET', O, uid)
+		if resumes then redis.call('ZADD', R, text(now + tonumber(string.match(resumes, '%d+$'))), uid) end
 		return
 	end
 	local record = {}
 	for i, l in ipairs(after) do record[i] = table.concat(l, '\t') end
 	redis.call('HSET', U, uid, table.concat(record, '\n'))
-	if #before == 0 then redis.call('ZADD', T, 0, '\t' .. uid) end
+	if #before == 0 then
+		redis.call('ZADD', T, 0, '\t' .. uid)
+		redis.call('ZREM', R, uid)
+	end
 	if after[1][CONN] == '-' then redis.call('ZADD', G, after[1][TAKEOVERS], uid) end
 end
 
