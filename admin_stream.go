@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -17,6 +18,9 @@ const (
 	// messages themselves go out one push after the other, in the order of the
 	// lines.
 	streamDepth = 256
+
+	// streamBatch is how many of those that have arrived are looked up together.
+	streamBatch = 64
 
 	// streamIdle is how long a stream may bring no line.
 	streamIdle = time.Minute
@@ -44,48 +48,96 @@ func pushStream(h *liveHub, w http.ResponseWriter, r *http.Request) error {
 // for its result. It ends with the stream, or when ctx does.
 func readPushes(ctx context.Context, h *liveHub, r *http.Request, control *http.ResponseController, results chan<- func() []byte) {
 	defer close(results)
-	lines := bufio.NewScanner(r.Body)
-	lines.Buffer(nil, maxPushBody)
-	for n := 1; ; n++ {
-		_ = control.SetReadDeadline(time.Now().Add(streamIdle))
-		if !lines.Scan() {
-			break
+	in := bufio.NewReaderSize(r.Body, 64<<10)
+	var err error
+	for n := 1; err == nil; {
+		var lines []pushLine
+		for len(lines) == 0 || len(lines) < streamBatch && lineWaits(in) {
+			_ = control.SetReadDeadline(time.Now().Add(streamIdle))
+			var line []byte
+			if line, err = readLine(in); len(line) > 0 {
+				lines = append(lines, pushLine{n: n})
+				lines[len(lines)-1].decode(line)
+				n++
+			}
+			if err != nil {
+				break
+			}
 		}
-		line := bytes.TrimSpace(lines.Bytes())
-		if len(line) == 0 {
-			n--
-			continue
-		}
-		select {
-		case results <- startLine(ctx, h, n, line):
-		case <-ctx.Done():
-			return
+		for _, result := range startLines(ctx, h, lines) {
+			select {
+			case results <- result:
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
-	if err := lines.Err(); err != nil && ctx.Err() == nil {
+	if err != io.EOF && ctx.Err() == nil {
 		results <- func() []byte {
 			return lineError(0, fmt.Errorf("%w: reading the stream: %w", presence.ErrPushInvalid, err))
 		}
 	}
 }
 
-// startLine starts the push of one line; what it returns waits for the result.
-func startLine(ctx context.Context, h *liveHub, n int, line []byte) func() []byte {
-	p, err := presence.DecodePush(line)
-	if err != nil {
-		return func() []byte { return lineError(n, err) }
-	}
-	d, err := h.Start(ctx, p)
-	if err != nil {
-		return func() []byte { return lineError(n, err) }
-	}
-	return func() []byte {
-		result := d.Result(ctx)
-		if p.Detached() {
-			return mustJSON(accepted{result.ID, result.Matched})
+// lineWaits reports whether a whole line has arrived.
+func lineWaits(in *bufio.Reader) bool {
+	waiting, _ := in.Peek(in.Buffered())
+	return bytes.IndexByte(waiting, '\n') >= 0
+}
+
+// readLine returns the next line, without white space around it. The last one comes
+// with an error.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxPushBody {
+			return nil, bufio.ErrTooLong
 		}
-		return mustJSON(result)
+		if err != bufio.ErrBufferFull {
+			return bytes.TrimSpace(line), err
+		}
 	}
+}
+
+// pushLine is one line of a stream.
+type pushLine struct {
+	n    int
+	push *presence.Push
+	err  error
+}
+
+func (l *pushLine) decode(line []byte) { l.push, l.err = presence.DecodePush(line) }
+
+// startLines starts the pushes of lines; what it returns waits for each result.
+func startLines(ctx context.Context, h *liveHub, lines []pushLine) []func() []byte {
+	var pushes []*presence.Push
+	for _, l := range lines {
+		if l.err == nil {
+			pushes = append(pushes, l.push)
+		}
+	}
+	started := h.StartAll(ctx, pushes)
+	results := make([]func() []byte, len(lines))
+	for i, l := range lines {
+		var d *presence.Delivery
+		if l.err == nil {
+			d, l.err = started[0].Delivery, started[0].Err
+			started = started[1:]
+		}
+		results[i] = func() []byte {
+			if l.err != nil {
+				return lineError(l.n, l.err)
+			}
+			result := d.Result(ctx)
+			if l.push.Detached() {
+				return mustJSON(accepted{result.ID, result.Matched})
+			}
+			return mustJSON(result)
+		}
+	}
+	return results
 }
 
 // lineError is the result of a line that was not carried out; line 0 stands for

@@ -50,6 +50,24 @@ func showEvent(e *presence.Event) eventJSON {
 	}
 }
 
+// undeliveredJSON is the event that a push was not confirmed. What was pushed, data
+// or text, comes behind it.
+type undeliveredJSON struct {
+	Event string          `json:"event"`
+	ID    presence.UserID `json:"id"`
+	Push  string          `json:"push"`
+	At    time.Time       `json:"at"`
+}
+
+// eventBody is an event as handlers are told it.
+func eventBody(e *presence.Event) []byte {
+	if e.Kind != presence.EventUndelivered {
+		return mustJSON(showEvent(e))
+	}
+	b := mustJSON(undeliveredJSON{string(e.Kind), e.Member.ID, e.Push, e.At.UTC()})
+	return append(append(append(b[:len(b)-1], ','), e.Body...), '}')
+}
+
 // Wants implements presence.Events.
 func (d *dispatcher) Wants(kind presence.EventKind) bool {
 	name := caddyEvents[kind]
@@ -81,11 +99,11 @@ func (d *dispatcher) Tell(ctx context.Context, e *presence.Event) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := originOf(e.Origin)
-	r := h.request(ctx, mustJSON(showEvent(e)))
+	r := h.request(ctx, eventBody(e))
 	r.Header.Set("Content-Type", "application/json")
 	w := &answer{header: make(http.Header), cancel: cancel}
 	r = h.prepare(r, w, d.server, []value{
-		{"event", string(e.Kind)}, {"conn", e.Conn.String()}, {"id", string(e.Member.ID)}, {"type", e.Member.Type},
+		{"event", string(e.Kind)}, {"conn", connText(e.Conn)}, {"id", string(e.Member.ID)}, {"type", e.Member.Type},
 	})
 	err := w.finish(handler.ServeHTTP(w, r))
 	var fe *presence.FrameError
@@ -96,6 +114,14 @@ func (d *dispatcher) Tell(ctx context.Context, e *presence.Event) error {
 		return nil // the matchers say that it is not of interest
 	}
 	return err
+}
+
+// connText is a connection's id; empty if there is none.
+func connText(id presence.ConnID) string {
+	if id.Node == "" {
+		return ""
+	}
+	return id.String()
 }
 
 var _ presence.Events = (*dispatcher)(nil)

@@ -93,6 +93,9 @@ type Handler struct {
 	// that has sent a compressed message. Default: false.
 	Compression bool `json:"compression,omitempty"`
 
+	// What is kept for clients that ask to resume. Default: nothing.
+	Resume *Resume `json:"resume,omitempty"`
+
 	ActionOptions
 
 	app     *App
@@ -184,7 +187,10 @@ func (h *Handler) check() error {
 		return errors.New("a limit cannot be negative")
 	}
 	var err error
-	h.origins, err = parseOrigins(h.Origins)
+	if h.origins, err = parseOrigins(h.Origins); err != nil {
+		return err
+	}
+	_, err = h.Resume.keeping()
 	return err
 }
 
@@ -193,8 +199,10 @@ func (h *Handler) settings() presence.Settings {
 	if h.Sessions.Mode == "many" {
 		sessions.Max = orDefault(h.Sessions.Max, defaultSessions)
 	}
+	keeping, _ := h.Resume.keeping() // checked
 	s := presence.Settings{
 		Store:         h.app.store.Store,
+		Keeping:       keeping,
 		Sessions:      sessions,
 		Grace:         h.app.grace(),
 		StopGrace:     max(h.app.drain(), presence.StopGraceAtLeast),
@@ -323,6 +331,7 @@ func (h *Handler) options() caddyfile.Block {
 		"max_queue":        caddyfile.Size(&h.MaxQueue),
 		"max_connections":  caddyfile.Int(&h.MaxConnections, 0, 1<<30),
 		"compression":      caddyfile.Flag(&h.Compression),
+		"resume":           resumeOption(&h.Resume),
 		"max_unopened": optional(&h.MaxUnopened, func(n *int) caddyfile.Option {
 			return caddyfile.Int(n, 0, 1<<30)
 		}),
@@ -352,6 +361,7 @@ func (h *Handler) options() caddyfile.Block {
 //		max_unopened     <count>
 //		rate_limit       <per second> <burst>
 //		compression      [on|off]
+//		resume { window <duration>; messages <count> }
 //		member_from { <field> <placeholder> ... }
 //		action <name...> { <handlers> }
 //		on <event...> { <handlers> }

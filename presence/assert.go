@@ -56,7 +56,20 @@ func (h *Hub) assertOne(a *Attachment, want func(UserID) bool, quiet bool) (bool
 		return false, err
 	}
 	h.seat(a, res)
+	if r := a.resume.Load(); r != nil {
+		r.recheck()
+	}
 	return true, nil
+}
+
+// Resync implements Local.
+func (h *Hub) Resync() {
+	h.eachAttachment(func(a *Attachment) bool {
+		if r := a.resume.Load(); r != nil {
+			r.recheckNow()
+		}
+		return true
+	})
 }
 
 func (h *Hub) assertLocked(a *Attachment, want func(UserID) bool, quiet bool) (OpenResult, bool, error) {

@@ -39,22 +39,33 @@ func (b *Burst) Frames(deflate bool) []byte {
 type parcel struct {
 	conns    []Conn
 	message  *Message
+	kept     *keptPush
 	detached bool          // its push had its answer before
 	done     chan struct{} // closed when it was handed out, if it had to wait
 }
 
 func (p *parcel) record(out Outcome) { p.message.report.record(out) }
 
+// send hands the message to one connection.
+func (p *parcel) send(c Conn) {
+	if r := c.Attachment().resume.Load(); r != nil {
+		r.deliver(p.kept.message(r, p.message))
+		return
+	}
+	p.record(c.Send(p.message))
+}
+
 // handOut gives each connection the messages of all parcels that it is in, in
 // the order of the parcels. There are at most maxBurst.
 func handOut(parcels []*parcel) {
 	if len(parcels) == 1 {
 		p := parcels[0]
-		spread(p.conns, func(c Conn) { p.record(c.Send(p.message)) })
+		spread(p.conns, p.send)
 	} else {
 		newRound(parcels).run()
 	}
 	for _, p := range parcels {
+		p.kept.pass()
 		p.message.report.release()
 		if p.done != nil {
 			close(p.done)
@@ -142,8 +153,10 @@ func (r *round) burst(in members) *burstOf {
 func (r *round) run() {
 	spread(r.targets, func(t target) {
 		b := r.bursts[t.in]
-		if len(b.parcels) == 1 {
-			b.parcels[0].record(t.conn.Send(b.Messages[0]))
+		if len(b.parcels) == 1 || t.conn.Attachment().resume.Load() != nil {
+			for _, p := range b.parcels {
+				p.send(t.conn)
+			}
 			return
 		}
 		var room [maxBurst]Outcome

@@ -36,10 +36,11 @@ type Attachment struct {
 	origin   *Origin
 
 	// Atomic: read by pushes and sweeps, written under mu.
-	member atomic.Pointer[Member] // who the connection is; nil unless open or opening
-	beat   atomic.Uint32          // in milliseconds, as announced by the last open; see Beat
-	open   atomic.Bool            // the store has it
-	opened atomic.Bool            // was open at some time
+	member atomic.Pointer[Member]     // who the connection is; nil unless open or opening
+	beat   atomic.Uint32              // in milliseconds, as announced by the last open; see Beat
+	open   atomic.Bool                // the store has it
+	opened atomic.Bool                // was open at some time
+	resume atomic.Pointer[resumption] // nil unless the connection resumes
 
 	// mu lets open, close, kick and detach of this connection follow one
 	// another. It is held during store calls, and never together with the mu

@@ -13,6 +13,10 @@ type Delivery struct {
 	shares []share // of other nodes
 	until  time.Time
 	keep   func(PushResult) // remembers the result, or nil
+
+	// undelivered is told, when the wait is over, who has confirmed the message; nil
+	// if no receipts were asked for.
+	undelivered func(map[UserID]struct{})
 }
 
 func (h *Hub) newDelivery(r PushResult, conns []Conn, wait time.Duration) *Delivery {
@@ -20,10 +24,10 @@ func (h *Hub) newDelivery(r PushResult, conns []Conn, wait time.Duration) *Deliv
 }
 
 // handOut gives the message to the connections of this node, as outbox.post does.
-func (d *Delivery) handOut(h *Hub, text []byte, detached bool) {
+func (d *Delivery) handOut(h *Hub, text []byte, kept *keptPush, detached bool) {
 	m := NewMessage(text)
 	m.report = d.report
-	h.outbox.post(&parcel{conns: d.conns, message: m}, detached)
+	h.outbox.post(&parcel{conns: d.conns, message: m, kept: kept}, detached)
 }
 
 // Result waits until the message was handed to all connections, or the push's
@@ -41,10 +45,15 @@ func (d *Delivery) Result(ctx context.Context) PushResult {
 	}
 	r.Sent, r.Dropped = int(d.report.sent.Load()), int(d.report.dropped.Load())
 	r.Unconfirmed += len(d.conns) - r.Sent - r.Dropped
+	var got map[UserID]struct{}
+	r.Acked, got = d.report.receivers()
 	if len(d.shares) > 0 {
 		ctx, cancel := context.WithDeadline(ctx, d.until)
 		defer cancel()
-		collect(ctx, d.shares, &r)
+		got = collect(ctx, d.shares, &r, got)
+	}
+	if d.undelivered != nil {
+		d.undelivered(got)
 	}
 	if d.keep != nil {
 		d.keep(r)

@@ -13,10 +13,14 @@ const (
 	EventClose   EventKind = "close"   // it no longer is
 	EventOnline  EventKind = "online"  // a user was offline, and has a connection
 	EventOffline EventKind = "offline" // the user's last connection has ended, and its time of lingering too
+
+	// EventUndelivered is a push that a user has not confirmed in time, though that
+	// was asked for.
+	EventUndelivered EventKind = "undelivered"
 )
 
 // EventKinds are all kinds.
-var EventKinds = []EventKind{EventOpen, EventClose, EventOnline, EventOffline}
+var EventKinds = []EventKind{EventOpen, EventClose, EventOnline, EventOffline, EventUndelivered}
 
 // Event is what has happened to a user. It is never changed.
 type Event struct {
@@ -31,6 +35,11 @@ type Event struct {
 	// the next, as long as Epoch is the same.
 	Number int64
 	Epoch  string
+
+	// Push, of EventUndelivered, is the id of the push, and Body its message, as
+	// fields of JSON: "data" or "text". The member has its id only.
+	Push string
+	Body []byte
 
 	done func() // called when it was taken or given up; may be nil
 }

@@ -28,6 +28,9 @@ type Settings struct {
 	// Events are told what happens; nil: nobody is.
 	Events Events
 
+	// Keeping is how much is kept for users that resume.
+	Keeping Keeping
+
 	// ActionTimeout is how long an action or the telling of an event may take, MaxActions how many may run
 	// or wait; 0: no limit.
 	ActionTimeout time.Duration
@@ -66,6 +69,8 @@ type Hub struct {
 
 	teller   teller
 	follower follower
+
+	recoveries chan struct{} // has place for those that look up what they have missed
 }
 
 // hubShards bounds contention between connections that come and go.
@@ -79,7 +84,7 @@ type hubShard struct {
 // NewHub makes a hub without connections. Configure must be called before
 // anything else.
 func NewHub(name string) *Hub {
-	h := &Hub{name: name}
+	h := &Hub{name: name, recoveries: make(chan struct{}, maxRecoveries)}
 	for i := range h.shards {
 		h.shards[i].conns = make(map[uint64]*Attachment)
 	}
@@ -224,6 +229,9 @@ func (h *Hub) forget(a *Attachment) {
 	a.pending = false
 	a.member.Store(nil)
 	h.stats.members.Add(-1)
+	if r := a.resume.Swap(nil); r != nil {
+		r.end()
+	}
 }
 
 // depart tells a store that connections left; what it cannot take now is owed.

@@ -30,6 +30,12 @@ type openRequest struct {
 	// beat is how often the client promises a data frame: negative if it said
 	// nothing, 0 if it will only listen.
 	beat time.Duration
+
+	// resume asks for what was missed since an offset, which the zero value leaves
+	// out. lost: an offset was given that cannot be read.
+	resume bool
+	since  Offset
+	lost   bool
 }
 
 // MaxBeat is the longest interval that an open frame may announce as "beat".
@@ -58,12 +64,35 @@ func readOpen(f *Frame, identity UserID) (openRequest, error) {
 		}
 		req.beat = time.Duration(seconds * float64(time.Second))
 	}
+	if raw, ok := f.field("resume"); ok {
+		if err := req.readResume(raw); err != nil {
+			return req, err
+		}
+	}
 	data := memberJSON(f.fields)
 	if len(data) > MaxMemberSize {
 		return req, frameErrorf(ErrorBadOpen, "a member may have %d bytes of JSON, this one has %d", MaxMemberSize, len(data))
 	}
 	req.member = &Member{ID: id, Type: typ, JSON: data, Device: device}
 	return req, nil
+}
+
+// readResume reads the field resume: true, or an offset. One that cannot be read must
+// not keep the user offline.
+func (req *openRequest) readResume(raw json.RawMessage) error {
+	var text string
+	switch {
+	case string(raw) == "true":
+		req.resume = true
+	case string(raw) == "false", string(raw) == "null":
+	case json.Unmarshal(raw, &text) == nil:
+		var err error
+		req.since, err = ParseOffset(text)
+		req.resume, req.lost = true, err != nil
+	default:
+		return frameErrorf(ErrorBadOpen, "resume must be true, or the last offset")
+	}
+	return nil
 }
 
 // readID returns the id that an open frame names. If there is an identity, it is

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"encoding/binary"
+	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -85,6 +86,32 @@ type Report struct {
 	done    chan struct{}
 
 	stats *Stats // that count it too, or nil
+
+	mu       sync.Mutex // guards the fields below
+	receipts int
+	got      map[UserID]struct{} // who has confirmed it; nil if nobody has
+}
+
+// await has the report wait for a receipt: acked or release must follow.
+func (r *Report) await() { r.pending.Add(1) }
+
+// acked counts a receipt.
+func (r *Report) acked(user UserID) {
+	r.mu.Lock()
+	r.receipts++
+	if r.got == nil {
+		r.got = make(map[UserID]struct{})
+	}
+	r.got[user] = struct{}{}
+	r.mu.Unlock()
+	r.release()
+}
+
+// receivers returns how many receipts there are, and whose.
+func (r *Report) receivers() (int, map[UserID]struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.receipts, maps.Clone(r.got)
 }
 
 // newReport makes the report of a message to a number of connections.

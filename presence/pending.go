@@ -69,8 +69,22 @@ func (s *selector) byIDHere(ids []UserID) {
 }
 
 // lookedUp is the store's answer to a look-up, or false if it is away.
-func (s *selector) lookedUp(ctx context.Context, ids []UserID) ([]User, bool, error) {
-	users, err := s.hub.Store().Lookup(ctx, s.hub.name, ids)
+func (s *selector) lookedUp(ctx context.Context, p *Push, ids []UserID) ([]User, bool, error) {
+	var users []User
+	var err error
+	if s.known != nil {
+		for _, id := range ids {
+			if u := s.known[id]; u != nil {
+				users = append(users, *u)
+			}
+		}
+		return users, true, nil
+	}
+	if p.broad() || !s.hub.keeps() {
+		users, err = s.hub.Store().Lookup(ctx, s.hub.name, ids)
+	} else {
+		users, err = s.keepForUsers(ctx, p, ids)
+	}
 	if errors.Is(err, ErrStoreUnavailable) {
 		return nil, false, nil
 	}

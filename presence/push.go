@@ -42,6 +42,17 @@ type Push struct {
 	// the same id and content sends nothing and has the first one's result.
 	ID string `json:"id"`
 
+	// TTL is how long the message is kept for users that resume; 0: as long as
+	// their hub keeps any.
+	TTL Duration `json:"ttl"`
+
+	// Collapse, if not empty, has a message that is kept replaced by a newer one
+	// with the same text here: of positions, only the last one counts.
+	Collapse string `json:"collapse"`
+
+	// Ack asks for receipts, for as long as Wait.
+	Ack bool `json:"ack"`
+
 	// Wait is how long to wait until slow connections have taken the message;
 	// nil is DefaultWait. With 0 the result comes before anything is delivered.
 	Wait *Wait `json:"wait"`
@@ -57,6 +68,29 @@ type Selector struct {
 
 func (s *Selector) empty() bool {
 	return len(s.IDs) == 0 && len(s.Types) == 0 && len(s.Conns) == 0 && !s.All
+}
+
+// Duration is a length of time that is text in JSON, such as "30s".
+type Duration time.Duration
+
+// Duration returns it as time.Duration.
+func (d Duration) Duration() time.Duration { return time.Duration(d) }
+
+// MaxTTL is the longest TTL.
+const MaxTTL = 24 * time.Hour
+
+// UnmarshalJSON reads the text of a duration as time.ParseDuration does.
+func (d *Duration) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return errors.New(`ttl must be a duration in quotes, such as "30s"`)
+	}
+	n, err := time.ParseDuration(s)
+	if err != nil || n < time.Millisecond || n > MaxTTL {
+		return fmt.Errorf("ttl must be a duration from 1ms to %v, such as \"30s\"", MaxTTL)
+	}
+	*d = Duration(n)
+	return nil
 }
 
 // Wait is a duration that is text in JSON, such as "2s".
@@ -86,6 +120,12 @@ type PushResult struct {
 	// Sent is how many connections were handed the whole message. The app may
 	// still not have seen it.
 	Sent int `json:"sent"`
+
+	// Acked is how many connections have confirmed it, if that was asked for.
+	Acked int `json:"acked,omitempty"`
+
+	// Queued is how many users it is kept for that have no connection now.
+	Queued int `json:"queued,omitempty"`
 
 	// Dropped is how many did not get it: the queue was full, or the connection
 	// ended first.
@@ -143,6 +183,10 @@ func (p *Push) Check() error {
 		return fmt.Errorf("%w: a push may name %d ids", ErrPushTooBig, MaxPushIDs)
 	case len(p.ID) > MaxIDLength || !plainText(p.ID):
 		return fmt.Errorf("%w: id must have at most %d bytes without control characters", ErrPushInvalid, MaxIDLength)
+	case len(p.Collapse) > MaxIDLength || !plainText(p.Collapse):
+		return fmt.Errorf("%w: collapse must have at most %d bytes without control characters", ErrPushInvalid, MaxIDLength)
+	case p.Ack && p.Detached():
+		return fmt.Errorf("%w: receipts need a wait", ErrPushInvalid)
 	case !utf8.Valid(p.text()):
 		return fmt.Errorf("%w: the message must be UTF-8", ErrPushInvalid)
 	}
@@ -193,34 +237,45 @@ func (h *Hub) Push(ctx context.Context, p *Push) (PushResult, error) {
 // connections that take it at once, in the order of the calls; with a wait of
 // 0, only the members are selected, and the message goes out behind.
 func (h *Hub) Start(ctx context.Context, p *Push) (*Delivery, error) {
+	return h.startFound(ctx, p, nil)
+}
+
+// startFound is Start for a push whose users may have been looked up already.
+func (h *Hub) startFound(ctx context.Context, p *Push, found map[UserID]*User) (*Delivery, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
+	if p.Ack && !h.keeps() {
+		return nil, fmt.Errorf("%w: receipts need a hub with the option resume", ErrPushInvalid)
+	}
 	h.stats.pushes.Add(1)
 	if p.ID == "" {
-		return h.start(ctx, p, strings.ToLower(rand.Text()))
+		return h.start(ctx, p, strings.ToLower(rand.Text()), found)
 	}
-	return h.startOnce(ctx, p)
+	return h.startOnce(ctx, p, found)
 }
 
-func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) {
-	sel, err := h.selectMembers(ctx, p)
+func (h *Hub) start(ctx context.Context, p *Push, id string, found map[UserID]*User) (*Delivery, error) {
+	sel, err := h.selectMembers(ctx, p, id, found)
 	if err != nil {
 		return nil, err
 	}
-	d := h.newDelivery(PushResult{ID: id, Matched: sel.matched, Offline: sel.offline}, sel.conns, p.wait())
-	if d.shares, err = h.forward(p, &sel, d.until); errors.Is(err, ErrStoreUnavailable) {
+	d := h.newDelivery(PushResult{ID: id, Matched: sel.matched, Queued: sel.queued, Offline: sel.offline}, sel.conns, p.wait())
+	if d.shares, err = h.forward(p, id, &sel, d.until); errors.Is(err, ErrStoreUnavailable) {
 		sel.incomplete = true
 	} else if err != nil {
 		return nil, err
 	}
 	d.result.Incomplete, d.result.Unknown = sel.incomplete, sel.unknown
-	d.handOut(h, p.text(), p.Detached())
+	if p.Ack {
+		d.undelivered = func(got map[UserID]struct{}) { h.undelivered(p, id, &sel, got) }
+	}
+	d.handOut(h, p.text(), sel.kept, p.Detached())
 	return d, nil
 }
 
 // startOnce is start for a push with an id of its own.
-func (h *Hub) startOnce(ctx context.Context, p *Push) (*Delivery, error) {
+func (h *Hub) startOnce(ctx context.Context, p *Push, found map[UserID]*User) (*Delivery, error) {
 	store, digest := h.Store(), p.digest()
 	claim, err := h.claim(ctx, store, p, digest)
 	if err != nil {
@@ -238,7 +293,7 @@ func (h *Hub) startOnce(ctx context.Context, p *Push) (*Delivery, error) {
 		}
 		return d, nil
 	}
-	d, err := h.start(ctx, p, p.ID)
+	d, err := h.start(ctx, p, p.ID, found)
 	if err != nil {
 		_ = store.Settle(context.WithoutCancel(ctx), h.name, p.ID, digest, nil, 0)
 		return nil, err

@@ -21,11 +21,13 @@ func (h *Hub) Receive(c Conn, data []byte) {
 	}
 	h.stats.frames.Add(1)
 	f, err := DecodeFrame(data)
-	fields := ""
+	fields, then := "", func() {}
 	switch {
 	case err != nil:
 	case f.Action == "open" || f.Action == "close":
-		fields, err = h.carryOut(c, &f)
+		fields, then, err = h.carryOut(c, &f)
+	case f.Action == "ack" && c.Attachment().resume.Load() != nil:
+		err = h.acked(c.Attachment(), &f)
 	default:
 		if err = h.dispatch(c, &Action{Name: f.Action, Ref: f.Ref}, data); err == nil {
 			return // answered later
@@ -38,6 +40,7 @@ func (h *Hub) Receive(c Conn, data []byte) {
 	if f.Ref != nil {
 		c.Send(NewMessage(replyFrame(f.Ref, fields)))
 	}
+	then()
 }
 
 // IsPing reports whether a text message is the client's heartbeat.
@@ -55,31 +58,32 @@ func (h *Hub) Refuse(c Conn, ref json.RawMessage, err error) {
 }
 
 // carryOut does what an open or close frame asks for, and returns further
-// fields of the reply.
-func (h *Hub) carryOut(c Conn, f *Frame) (string, error) {
+// fields of the reply, and what is to be done behind it.
+func (h *Hub) carryOut(c Conn, f *Frame) (string, func(), error) {
 	if f.Action == "open" {
 		return h.open(c.Attachment(), f)
 	}
-	return "", h.close(c.Attachment())
+	return "", func() {}, h.close(c.Attachment())
 }
 
-func (h *Hub) open(a *Attachment, f *Frame) (string, error) {
+func (h *Hub) open(a *Attachment, f *Frame) (string, func(), error) {
 	if a.origin != nil {
 		f.fix(a.origin.Fixed)
 	}
 	req, err := readOpen(f, a.identity)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	res, err := h.openLocked(a, req)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	h.seat(a, res)
 	if !res.Accepted {
-		return "", frameErrorf(ErrorSessionConflict, "a newer connection of this user is open")
+		return "", nil, frameErrorf(ErrorSessionConflict, "a newer connection of this user is open")
 	}
-	return fmt.Sprintf(`"conn":"%s"`, h.ConnID(a)), nil
+	fields, then := h.resume(a, &req)
+	return fmt.Sprintf(`"conn":"%s"`, h.ConnID(a)) + fields, then, nil
 }
 
 func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
@@ -94,10 +98,24 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	if a.doubt != "" && a.doubt != req.member.ID {
 		h.leave(a, CauseClient)
 	}
+	before := a.resume.Load()
+	var next *resumption
+	if req.resume && h.keeps() {
+		next = newResumption(h, a, req.member.ID)
+	}
+	a.resume.Store(next) // before the store knows: what is pushed from then on is held
 	res, err := h.register(a, h.Store(), req.member, opening{})
 	if errors.Is(err, ErrStoreUnavailable) {
 		h.keep(a, req.member, res.At)
 		res, err = OpenResult{At: res.At, Accepted: true}, nil
+	}
+	if err != nil || res.RetryAfter > 0 {
+		a.resume.Store(before)
+		if next != nil {
+			next.giveUp()
+		}
+	} else if before != nil {
+		before.end()
 	}
 	if err != nil {
 		return res, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -54,6 +55,16 @@ type remotePush struct {
 
 	Text string        `json:"text"`
 	Wait time.Duration `json:"wait"` // 0: no answer is wanted
+
+	// For connections that resume: whether it was given as text, not as data, and
+	// where it is kept, in the hub's series, or for Users.
+	IsText bool             `json:"is_text,omitempty"`
+	Place  Place            `json:"place,omitzero"`
+	Users  map[UserID]Place `json:"users,omitempty"`
+
+	// Ack asks for receipts. ID is that of the push.
+	Ack bool   `json:"ack,omitempty"`
+	ID  string `json:"id,omitempty"`
 }
 
 // remoteResult is what became of it.
@@ -62,6 +73,9 @@ type remoteResult struct {
 	Sent        int `json:"sent"`
 	Dropped     int `json:"dropped"`
 	Unconfirmed int `json:"unconfirmed"`
+
+	Acked int      `json:"acked,omitempty"`
+	Got   []UserID `json:"got,omitempty"` // who has confirmed it
 }
 
 // remoteDisplace tells that a connection lost its seat to one that opened then.
@@ -123,11 +137,14 @@ func (h *Hub) Asked(body []byte, answer func([]byte)) {
 // answers when they have taken it.
 func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	s := selector{hub: h, except: newExclusion(&p.Except), combined: len(p.Conns) > 0}
+	s.sel.kept = &keptPush{
+		body: frameBody(p.ID, content([]byte(p.Text), p.IsText), p.Ack), ack: p.Ack, toMany: p.broad(), place: p.Place, places: p.Users,
+	}
 	for _, id := range p.Conns {
 		s.byConn(id)
 	}
 	clear(s.users) // the other node has counted them
-	if p.All || len(p.Types) > 0 {
+	if p.broad() {
 		s.broad(p.All, setOf(p.Types))
 	}
 	for _, id := range p.Counted {
@@ -136,10 +153,17 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	ended := len(p.Conns) - s.found(p.Conns)
 	h.stats.pushes.Add(1)
 	d := h.newDelivery(PushResult{Matched: len(s.users)}, s.sel.conns, p.Wait)
-	d.handOut(h, []byte(p.Text), p.Wait == 0)
+	var got []UserID
+	if p.Ack {
+		d.undelivered = func(have map[UserID]struct{}) {
+			got = slices.Collect(maps.Keys(have))
+			h.undeliveredHere(p, s.users, have)
+		}
+	}
+	d.handOut(h, []byte(p.Text), s.sel.kept, p.Wait == 0)
 	finish := func() {
 		r := d.Result(context.Background())
-		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped + ended, r.Unconfirmed})
+		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped + ended, r.Unconfirmed, r.Acked, got})
 		answer(b)
 	}
 	select {
@@ -170,17 +194,21 @@ type share struct {
 }
 
 // forward sends a push to the other nodes that it concerns.
-func (h *Hub) forward(p *Push, sel *selection, until time.Time) ([]share, error) {
-	broad := p.To.All || len(p.To.Types) > 0
+func (h *Hub) forward(p *Push, id string, sel *selection, until time.Time) ([]share, error) {
+	broad := p.broad()
 	if !broad && len(sel.remote)+len(sel.named) == 0 {
 		return nil, nil
 	}
-	requests, counts, err := h.remoteParts(p, sel, broad)
+	requests, counts, err := h.remoteParts(p, id, sel, broad)
 	if err != nil {
 		return nil, err
 	}
 	if p.Detached() {
 		until = time.Now().Add(detachedTime)
+	}
+	if window := h.settings.Load().Keeping.Window; window > 0 {
+		// Who resumes gets it live also when the pusher has stopped waiting.
+		until = later(until, time.Now().Add(window))
 	}
 	shares := make([]share, 0, len(requests))
 	for node, r := range requests {
@@ -192,22 +220,40 @@ func (h *Hub) forward(p *Push, sel *selection, until time.Time) ([]share, error)
 	return shares, nil
 }
 
+func later(x, y time.Time) time.Time {
+	if x.After(y) {
+		return x
+	}
+	return y
+}
+
+func (p *remotePush) broad() bool { return p.All || len(p.Types) > 0 }
+
 // remoteParts is what each other node gets of a push, and to how many connections
 // that goes.
-func (h *Hub) remoteParts(p *Push, sel *selection, broad bool) (map[NodeID]*remotePush, map[NodeID]int, error) {
+func (h *Hub) remoteParts(p *Push, id string, sel *selection, broad bool) (map[NodeID]*remotePush, map[NodeID]int, error) {
 	parts, counts := make(map[NodeID]*remotePush), make(map[NodeID]int)
 	part := func(node NodeID) *remotePush {
 		r := parts[node]
 		if r == nil {
-			r = &remotePush{Except: p.Except, Text: string(p.text()), Wait: time.Duration(float64(p.wait()) * answerShare)}
+			r = &remotePush{
+				Except: p.Except, Text: string(p.text()), Wait: time.Duration(float64(p.wait()) * answerShare),
+				IsText: p.Text != nil, Place: sel.kept.place, Ack: p.Ack, ID: id,
+			}
 			parts[node] = r
 		}
 		return r
 	}
-	for _, id := range sel.remote {
+	for i, id := range sel.remote {
 		r := part(id.Node)
 		r.Conns = append(r.Conns, id)
 		counts[id.Node]++
+		if place, ok := sel.kept.places[sel.owners[i]]; ok {
+			if r.Users == nil {
+				r.Users = make(map[UserID]Place)
+			}
+			r.Users[sel.owners[i]] = place
+		}
 	}
 	for _, id := range sel.named {
 		if r := part(id.Node); !slices.Contains(r.Conns, id) {
@@ -267,8 +313,9 @@ func (h *Hub) kickElsewhere(ctx context.Context, ids []ConnID) (kicked, unconfir
 	return kicked, unconfirmed, gone
 }
 
-// collect waits for the other nodes, and adds their results.
-func collect(ctx context.Context, shares []share, r *PushResult) {
+// collect waits for the other nodes, and adds their results, and who has confirmed
+// the message to those who have.
+func collect(ctx context.Context, shares []share, r *PushResult, got map[UserID]struct{}) map[UserID]struct{} {
 	for _, s := range shares {
 		var a Answer
 		select {
@@ -291,5 +338,13 @@ func collect(ctx context.Context, shares []share, r *PushResult) {
 		r.Sent += part.Sent
 		r.Dropped += part.Dropped
 		r.Unconfirmed += part.Unconfirmed
+		r.Acked += part.Acked
+		for _, id := range part.Got {
+			if got == nil {
+				got = make(map[UserID]struct{})
+			}
+			got[id] = struct{}{}
+		}
 	}
+	return got
 }

@@ -2,15 +2,20 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
 // selection is whom a push goes to.
 type selection struct {
-	conns   []Conn   // of this node
-	remote  []ConnID // of other nodes, as the store says
-	named   []ConnID // of other nodes, as the push says: nobody knows whether they are there
-	matched int      // users online
+	conns   []Conn              // of this node
+	remote  []ConnID            // of other nodes, as the store says
+	owners  []UserID            // of remote, one for one
+	named   []ConnID            // of other nodes, as the push says: nobody knows whether they are there
+	users   map[UserID]struct{} // online
+	matched int                 // how many they are
+	queued  int                 // users that it is kept for, and that have no connection
+	kept    *keptPush
 	offline []UserID // ids that were named and have no open connection
 
 	// While the store is away:
@@ -18,15 +23,24 @@ type selection struct {
 	incomplete bool     // other nodes are left out
 }
 
-// selectMembers finds the connections that a push names, each once.
-func (h *Hub) selectMembers(ctx context.Context, p *Push) (selection, error) {
-	s := selector{hub: h, except: newExclusion(&p.Except), combined: p.To.combined()}
-	if len(p.To.IDs) > 0 {
-		if err := s.byID(ctx, p.To.IDs); err != nil {
+// selectMembers finds the connections that a push names, each once. found are users
+// that were looked up already; nil if none were.
+func (h *Hub) selectMembers(ctx context.Context, p *Push, id string, found map[UserID]*User) (selection, error) {
+	s := selector{hub: h, except: newExclusion(&p.Except), combined: p.To.combined(), known: found}
+	s.sel.kept = newKeptPush(p, id)
+	if p.broad() {
+		if err := s.keepForAll(ctx, p); errors.Is(err, ErrStoreUnavailable) {
+			s.sel.incomplete = true
+		} else if err != nil {
 			return selection{}, err
 		}
 	}
-	if p.To.All || len(p.To.Types) > 0 {
+	if len(p.To.IDs) > 0 {
+		if err := s.byID(ctx, p); err != nil {
+			return selection{}, err
+		}
+	}
+	if p.broad() {
 		s.broad(p.To.All, setOf(p.To.Types))
 	}
 	for _, id := range p.To.Conns {
@@ -35,7 +49,7 @@ func (h *Hub) selectMembers(ctx context.Context, p *Push) (selection, error) {
 			s.sel.named = append(s.sel.named, id)
 		}
 	}
-	s.sel.matched = len(s.users)
+	s.sel.matched, s.sel.users = len(s.users), s.users
 	return s.sel, nil
 }
 
@@ -47,6 +61,7 @@ type selector struct {
 	except exclusion
 	sel    selection
 	users  map[UserID]struct{}
+	known  map[UserID]*User // what was looked up already; nil: nothing was
 
 	combined bool                // a connection may be selected in more than one way
 	seen     map[uint64]struct{} // then, those of this node that are in sel
@@ -58,9 +73,9 @@ func (s *Selector) combined() bool {
 	return len(s.Conns) > 0 || broad && len(s.IDs) > 0
 }
 
-func (s *selector) byID(ctx context.Context, ids []UserID) error {
-	ids = unique(ids)
-	users, there, err := s.lookedUp(ctx, ids)
+func (s *selector) byID(ctx context.Context, p *Push) error {
+	ids := unique(p.To.IDs)
+	users, there, err := s.lookedUp(ctx, p, ids)
 	if err != nil {
 		return err
 	}
@@ -96,6 +111,7 @@ func (s *selector) take(id ConnID, user UserID) {
 		if !s.hub.Store().Owns(id.Node) { // or it has ended since the look-up
 			s.markUser(user)
 			s.sel.remote = append(s.sel.remote, id)
+			s.sel.owners = append(s.sel.owners, user)
 		}
 		return
 	}
@@ -141,6 +157,8 @@ func (s *selector) broad(all bool, types map[string]struct{}) {
 		}
 		if _, ok := types[m.Type]; (all || ok) && !s.except.covers(s.hub.ConnID(a), m) {
 			s.add(a, m.ID)
+		} else if r := a.resume.Load(); r != nil {
+			s.sel.kept.passed = append(s.sel.kept.passed, r)
 		}
 		return true
 	})

@@ -17,6 +17,8 @@ type Stats struct {
 	untold      atomic.Int64
 	pushes      atomic.Int64
 	sent        atomic.Int64
+	resumed     atomic.Int64
+	lost        atomic.Int64
 	drops       [2]atomic.Int64 // in the order of DropReasons
 	errors      counters[ErrorCode]
 	closes      counters[CloseCode]
@@ -34,6 +36,8 @@ type StatsSnapshot struct {
 	EventsTold     int64                `json:"events_told"`     // taken by whom they were told
 	EventsGivenUp  int64                `json:"events_given_up"` // told in vain, or not at all
 	Pushes         int64                `json:"pushes"`          // asked of this node
+	Resumed        int64                `json:"resumed"`         // connections that got what they had missed
+	NotRecovered   int64                `json:"not_recovered"`   // connections that were told that something is lost
 	Sent           int64                `json:"sent"`            // pushes handed to a connection
 	Dropped        map[DropReason]int64 `json:"dropped"`         // pushes given up, by reason
 	Errors         map[ErrorCode]int64  `json:"errors"`          // error frames, by code
@@ -54,6 +58,8 @@ func (h *Hub) Stats() StatsSnapshot {
 		EventsTold:     s.told.Load(),
 		EventsGivenUp:  s.untold.Load(),
 		Pushes:         s.pushes.Load(),
+		Resumed:        s.resumed.Load(),
+		NotRecovered:   s.lost.Load(),
 		Sent:           s.sent.Load(),
 		Dropped:        map[DropReason]int64{DropQueueFull: s.drops[0].Load(), DropClosed: s.drops[1].Load()},
 		Errors:         s.errors.snapshot(),

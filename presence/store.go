@@ -143,6 +143,10 @@ type Local interface {
 	// returns how many; it ends with the first error. quiet is OpenRequest.Quiet.
 	Assert(ctx context.Context, fn func(UserID) bool, quiet bool) (int, error)
 
+	// Resync has the connections that resume look for what they may have missed:
+	// what other nodes sent may be lost. It takes as long as that.
+	Resync()
+
 	// Asked carries out a request of another node, and calls answer once, now
 	// or later. Requests of one node are given in their order.
 	Asked(request []byte, answer func([]byte))
