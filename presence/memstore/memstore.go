@@ -85,10 +85,11 @@ func (s *Store) Shutdown(context.Context) error {
 }
 
 // sweepInterval is how long a lingering user may be kept beyond its time; until
-// then it is passed over. Claims are looked through only now and then.
+// then it is passed over. Claims, and what is kept, are looked through now and then.
 const (
 	sweepInterval = 250 * time.Millisecond
 	claimSweeps   = 40
+	forgetSweeps  = 20
 )
 
 func (s *Store) sweep() {
@@ -106,7 +107,7 @@ func (s *Store) sweep() {
 		now := uptime()
 		for _, h := range s.all() {
 			for i := range h.parts {
-				h.parts[i].expire(now)
+				h.parts[i].expire(now, n%forgetSweeps == 0)
 			}
 		}
 	}

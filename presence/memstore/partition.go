@@ -259,8 +259,8 @@ func (p *partition) count(typ string, now int64) int {
 }
 
 // expire forgets the users whose time of lingering is over, and what was kept
-// for too long.
-func (p *partition) expire(now int64) {
+// for too long, if that is wanted.
+func (p *partition) expire(now int64, forget bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, u := range p.lingering {
@@ -268,5 +268,7 @@ func (p *partition) expire(now int64) {
 			p.put(u, nil)
 		}
 	}
-	p.forget(now)
+	if forget {
+		p.forget(now)
+	}
 }

@@ -33,20 +33,23 @@ func (s *Store) inboxKey(node presence.NodeID) string {
 	return s.prefix + ":{n" + string(node) + "}:in"
 }
 
-// inbox reads what other nodes send. It is owned by its goroutine, but for heard.
+// inbox reads what other nodes send. It is owned by its goroutine, but for what is
+// atomic.
 type inbox struct {
 	client redis.UniversalClient // its own, because a read waits
 	node   presence.NodeID       // whose inbox it reads
 	last   string                // the entry that was read last
 	seen   map[presence.NodeID]uint64
 	heard  atomic.Int64 // when a read succeeded last, in Unix milliseconds
+	made   atomic.Value // of type presence.NodeID: the incarnation whose inbox is there
 }
 
 // keepInbox makes the inbox of this incarnation, or keeps it alive.
 func (s *Store) keepInbox(ctx context.Context, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	key := s.inboxKey(s.Node())
+	node := s.Node()
+	key := s.inboxKey(node)
 	pipe := s.client.Pipeline()
 	if first {
 		addInbox(ctx, pipe, key)
@@ -57,9 +60,13 @@ func (s *Store) keepInbox(ctx context.Context, first bool) error {
 	kept := pipe.PExpire(ctx, key, inboxLife+10*s.lease.time)
 	_, err := pipe.Exec(ctx)
 	if err == nil && !kept.Val() { // it was lost, or Redis was not to be reached for long
+		s.stopped.Go(s.resync)
 		addInbox(ctx, pipe, key)
 		pipe.PExpire(ctx, key, inboxLife+10*s.lease.time)
 		_, err = pipe.Exec(ctx)
+	}
+	if err == nil {
+		s.inbox.made.Store(node)
 	}
 	return s.result(ctx, "keeping the inbox", err)
 }
@@ -118,6 +125,7 @@ func (s *Store) rewind(ctx context.Context) error {
 	}
 	if earlier(newest[0].ID, in.last) {
 		in.last = "0"
+		s.stopped.Go(s.resync)
 	}
 	return nil
 }

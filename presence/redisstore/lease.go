@@ -93,6 +93,7 @@ func (s *Store) live(ctx context.Context) {
 	defer timer.Stop()
 	var reaping sync.WaitGroup
 	defer reaping.Wait()
+	var before error // of the last beat
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,12 +104,22 @@ func (s *Store) live(ctx context.Context) {
 		claimed, err := s.renewLease(probe(ctx))
 		if err == nil {
 			s.reconcile(ctx)
+			if before != nil {
+				reaping.Go(s.resync)
+			}
 		}
+		before = err
 		for _, dead := range claimed {
 			reaping.Go(func() { s.reap(ctx, dead) })
 		}
 		timer.Reset(s.nextBeat(err))
 	}
+}
+
+// resync has the connections that resume look for what they may have missed while
+// Redis was away, or the inbox lost.
+func (s *Store) resync() {
+	s.eachLocal(func(_ string, local presence.Local) { local.Resync() })
 }
 
 // nextBeat is when the lease is renewed again: sooner while Redis is away, because

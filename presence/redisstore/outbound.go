@@ -184,6 +184,9 @@ func (s *Store) wanted(batch []*letter) []*letter {
 
 // writeOnce reports whether it is known for all letters what became of them.
 func (s *Store) writeOnce(ctx context.Context, batch []*letter) bool {
+	if s.inbox.made.Load() != s.Node() {
+		return false // answers would find no inbox
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	pipe := s.client.Pipeline()

@@ -145,4 +145,6 @@ func (nobody) Has(presence.UserID, uint64) bool { return false }
 
 func (nobody) Assert(context.Context, func(presence.UserID) bool, bool) (int, error) { return 0, nil }
 
+func (nobody) Resync() {}
+
 func (nobody) Asked(_ []byte, answer func([]byte)) { answer([]byte("nobody")) }
