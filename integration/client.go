@@ -185,6 +185,7 @@ func (c *Client) Cut() {
 type Report struct {
 	ID                                  string
 	Matched, Sent, Dropped, Unconfirmed int
+	Acked, Queued                       int
 	Offline                             []string
 }
 
