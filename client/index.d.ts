@@ -52,6 +52,11 @@ export interface PresenceError extends Error {
 export interface Events {
   /** A push: JSON as what it stands for, any other text as a string. */
   push: (data: any) => void;
+  /**
+   * Pushes may have been missed for good: fetch anew what they tell about. Comes
+   * before any push that was made since.
+   */
+  missed: () => void;
   /** The state has changed. Each state is an event of its own, too. */
   state: (state: State, info?: Info) => void;
   error: (error: PresenceError) => void;
@@ -100,6 +105,17 @@ export interface Options {
   maxQueue?: number;
   /** How many milliseconds an action may wait for the connection. Default 30000. */
   queueTimeout?: number;
+  /**
+   * Be sent after an absence what was missed, if the server keeps messages.
+   * Default true; a server that keeps none ignores it.
+   */
+  resume?: boolean;
+  /**
+   * Keep the offset, which tells what was missed, over a page load, in
+   * sessionStorage. A string is the key, where a page has several clients.
+   * Default false. For apps whose state outlives the page, too.
+   */
+  keepOffset?: boolean | string;
   /** The implementation, where there is no global one, as `ws` in Node. */
   WebSocket?: new (url: string, protocols: string[]) => any;
 }

@@ -1,3 +1,5 @@
+import { entry } from './storage.js';
+
 const KEY = 'presence.device';
 
 /**
@@ -13,11 +15,7 @@ const KEY = 'presence.device';
  */
 export function findDevice(wish) {
   const area = { tab: 'sessionStorage', install: 'localStorage' }[wish];
-  const storage = (method, value) => {
-    try {
-      return globalThis[area][method](KEY, value);
-    } catch {} // Missing or forbidden: the id lives as long as the page.
-  };
+  const storage = entry(area, KEY);
   // It tells one user's devices apart, and is no secret.
   const id = area ? storage('getItem') || Math.random().toString(36).slice(2) : wish || undefined;
   return { id, keep: (goes) => storage(goes || wish === 'install' ? 'setItem' : 'removeItem', id) };

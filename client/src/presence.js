@@ -9,21 +9,11 @@
  *
  * @module
  */
+import { ENDS, failure, range } from './codes.js';
 import { findDevice } from './device.js';
-
-/** What the server says for good, by close code or error code, and the state it ends in. */
-const ENDS = {
-  4001: 'replaced',
-  4003: 'kicked',
-  4009: 'unauthorized',
-  4202: 'unauthorized', // expired: if a new one does not help
-  identity_mismatch: 'unauthorized',
-  bad_open: 'closed',
-  bad_frame: 'closed',
-};
-
-/** Close codes tell by their hundred what to do. */
-const range = (code) => Math.floor(code / 100);
+import { createListeners } from './listeners.js';
+import { createRequests, read } from './requests.js';
+import { keepPlace } from './resume.js';
 
 const random = (limit) => Math.random() * limit;
 
@@ -32,9 +22,6 @@ const since = (moment) => Math.abs(Date.now() - moment);
 
 /** The value of an option that may be a function, also an async one. */
 const ask = async (option) => (typeof option === 'function' ? option() : option);
-
-const failure = (code, message, more) =>
-  Object.assign(new Error(message || code), { name: 'PresenceError', code }, more);
 
 /**
  * Keeps a member online.
@@ -59,27 +46,14 @@ export function connect(url, options) {
   if (!WebSocket) throw new TypeError('WebSocket is missing');
 
   const { id: deviceId, keep: keepDevice } = findDevice(device);
+  const place = keepPlace(options);
 
   // ---- What the app sees -------------------------------------------------
 
   let state;
   let stopped = true; // in closed, replaced, kicked and unauthorized
   let conn; // the connection's id, while online
-  const listeners = new Set();
-
-  function on(name, call) {
-    const listener = { name, call };
-    listeners.add(listener);
-    return () => listeners.delete(listener);
-  }
-
-  // Listeners run after the machine has done its step, each by itself: what
-  // they call, or throw, cannot come into the middle of it.
-  function emit(name, ...args) {
-    for (const listener of listeners) {
-      if (listener.name === name) queueMicrotask(() => listeners.has(listener) && listener.call(...args));
-    }
-  }
+  const { on, emit } = createListeners();
 
   function become(next, info) {
     if (state === next) return;
@@ -102,11 +76,12 @@ export function connect(url, options) {
     turn++;
     clearTimeout(timer);
     clearTimeout(pulse);
+    place.leave();
     asked = 0;
     const old = socket;
     socket = conn = undefined;
     old?.close(code);
-    for (const settle of pending.values()) settle(failure('disconnected'));
+    abandon();
   }
 
   async function attempt(info) {
@@ -144,16 +119,23 @@ export function connect(url, options) {
   async function register() {
     const mine = turn;
     try {
-      const reply = await request('open', openFields(), timeout);
-      if (mine === turn) confirmed(reply);
+      await request('open', openFields(), timeout, confirmed);
     } catch (error) {
       if (mine === turn) refused(error);
     }
   }
 
-  const openFields = () => ({ ...who, ...extra, beat: beat / 1000, device: deviceId });
+  function openFields(more) {
+    const fields = { ...who, ...extra };
+    return { ...fields, ...more, beat: beat / 1000, device: deviceId, resume: place.ask(fields.id) };
+  }
+
+  function placed(reply) {
+    if (place.heed(reply)) emit('missed');
+  }
 
   function confirmed(reply) {
+    placed(reply);
     conn = reply.conn;
     failures = 0;
     onlineSince = Date.now();
@@ -165,6 +147,7 @@ export function connect(url, options) {
     const { code, retryAfter } = error;
     if (code === 'timeout') return lost({ reason: 'open timeout' });
     emit('error', error);
+    if (/^bad_/.test(code)) place.doubt();
     if (ENDS[code]) stop(ENDS[code], { code, reason: error.message });
     // The server may be able to later, on this socket: a new one would not help it.
     else timer = setTimeout(register, (retryAfter || 0) * 1000 + backoff());
@@ -235,6 +218,7 @@ export function connect(url, options) {
     if (state === 'online' && code === 1000) write('{"action":"close"}');
     follow('remove');
     stop('closed', { code, reason: '' }, code);
+    if (code === 1000) place.forget();
   }
 
   // ---- Signs of life -----------------------------------------------------
@@ -325,28 +309,12 @@ export function connect(url, options) {
 
   // ---- Frames ------------------------------------------------------------
 
-  let ref = 0; // the last one used
-  const pending = new Map(); // ref → function that settles its promise
+  const { request, answer, abandon } = createRequests((text) => write(text));
   const queue = new Set(); // functions that send a waiting action, or reject it with a code
 
   function write(text) {
     socket.send(text);
     return (sent = Date.now());
-  }
-
-  function request(action, fields, limit) {
-    return new Promise((resolve, reject) => {
-      const mine = ++ref;
-      write(JSON.stringify({ ...fields, action, ref: mine }));
-      const settle = (error, reply) => {
-        clearTimeout(expiry);
-        pending.delete(mine);
-        if (error) reject(error);
-        else resolve(reply);
-      };
-      const expiry = setTimeout(settle, limit, failure('timeout'));
-      pending.set(mine, settle);
-    });
   }
 
   function received(data) {
@@ -362,17 +330,16 @@ export function connect(url, options) {
    * answers a ref that was used here, and an error without one, is protocol.
    */
   function dispatch(data) {
-    let frame = data;
-    try {
-      frame = JSON.parse(data);
-    } catch {}
-    const { action, ref: answers, ok, ...reply } = frame ?? {};
+    const frame = read(data);
+    const { action, ref, ok, ...reply } = frame ?? {};
     const error = action === 'error' && reply.code && failure(reply.code, reply.message, { ...reply, retryAfter: reply.retry_after });
-    if ((error || action === 'reply') && typeof answers === 'number' && answers <= ref) {
-      pending.get(answers)?.(error, reply); // or it is too late: nobody waits
-    } else if (error && answers === undefined) emit('error', error);
-    else emit('push', frame);
+    if ((error || action === 'reply') && answer(ref, error, reply)) return;
+    if (error && ref === undefined) emit('error', error);
+    else if (action && place.wraps(frame)) place.unwrap(frame, give, write);
+    else give(frame);
   }
+
+  const give = (data) => emit('push', data);
 
   /** Whether a frame written now would most likely arrive: the page may have slept on a dead link. */
   const ready = () => state === 'online' && socket.readyState === 1 && since(heard) < heartbeat + timeout;
@@ -404,7 +371,7 @@ export function connect(url, options) {
 
   async function update(fields) {
     // First online: what the server refuses must not go along with the next connect.
-    if (state === 'online') await request('open', { ...openFields(), ...fields }, timeout);
+    if (state === 'online') await request('open', openFields(fields), timeout, placed);
     extra = { ...extra, ...fields };
   }
 

@@ -8,7 +8,9 @@
  *
  * @module
  */
+import { createListeners } from './listeners.js';
 import { connect as connectAlone } from './presence.js';
+import { advance, keepIn } from './resume.js';
 
 const STOPPED = /^(closed|replaced|kicked|unauthorized)$/;
 
@@ -42,7 +44,7 @@ export function connect(url, options) {
 
   const name = `presence:${options.name ?? (typeof url === 'string' ? url : '')}`;
   const me = randomId();
-  const listeners = new Set();
+  const keeper = keepIn(options.keepOffset);
   const calls = new Map(); // number → call whose result is awaited
   let count = 0; // of calls
 
@@ -52,23 +54,15 @@ export function connect(url, options) {
   let leader; // the tab that leads, as far as we know
   let core; // the connection, if that is us
   let extra = {}; // what update() merged: whoever leads next must know it
+  let place = keeper.load(); // [user, offset]: where this tab is in the pushes
+  let away = true; // nobody has said yet where the others are
   let channel;
   let candidacy; // AbortController of our place in the queue for the lock
   let release; // gives the lock back
 
   // ---- What the app sees -------------------------------------------------
 
-  function on(event, call) {
-    const listener = { event, call };
-    listeners.add(listener);
-    return () => listeners.delete(listener);
-  }
-
-  function emit(event, ...args) {
-    for (const listener of listeners) {
-      if (listener.event === event) queueMicrotask(() => listeners.has(listener) && listener.call(...args));
-    }
-  }
+  const { on, emit } = createListeners();
 
   function become(next, info) {
     if (next === state) return;
@@ -93,6 +87,7 @@ export function connect(url, options) {
     },
     state(message) {
       follow(message.from);
+      arrive(message);
       conn = message.conn;
       extra = message.extra;
       become(message.state, message.info);
@@ -100,7 +95,14 @@ export function connect(url, options) {
     bye({ from }) {
       if (leader === from) follow(undefined);
     },
-    push: ({ data }) => emit('push', data),
+    push({ from, data, place: next }) {
+      if (from === me || !next || move(next)) emit('push', data);
+      if (from !== me) keeper.save(place);
+    },
+    missed({ place: next }) {
+      place = next;
+      emit('missed');
+    },
     error: ({ error }) => emit('error', failure(error)),
     call(message) {
       if (message.to === me && leader === me) carryOut(message);
@@ -114,7 +116,25 @@ export function connect(url, options) {
 
   const heed = (message) => reactions[message.type](message);
 
-  const standing = (info) => ({ type: 'state', from: me, state, conn, extra, info });
+  const standing = (info) => ({ type: 'state', from: me, state, conn, extra, info, place });
+
+  /** Moves to where the leader is; false if this tab has been there. */
+  function move(next) {
+    const moved = place && place[0] === next[0] ? advance(place[1], next[1]) : next[1];
+    if (moved === false) return false;
+    place = [next[0], moved];
+    return true;
+  }
+
+  /** Only the leader is sent what it missed: a tab that was away may lack something. */
+  function arrive({ from, state: itsState, place: next }) {
+    if (from === me || (!next && itsState !== 'online')) return;
+    const before = place;
+    const behind = next ? move(next) : !(place = undefined);
+    if (away && before && behind && (!next || next[0] === before[0])) emit('missed');
+    away = false;
+    keeper.save(place);
+  }
 
   /** Another tab leads now. What the one before was asked may have been done or not. */
   function follow(tab) {
@@ -147,11 +167,20 @@ export function connect(url, options) {
       ...(await (typeof options.member === 'function' ? options.member() : options.member)),
       ...extra,
     });
-    const mine = connectAlone(url, { device: 'install', ...options, member });
+    away = false;
+    // What comes in a row is told in that order, each push before its place is ours.
+    const handOver = {
+      load: () => place,
+      save: (next) => queueMicrotask(() => core === mine && keeper.save((place = next))),
+      give: (data, offset) => queueMicrotask(() => give(data, offset && [place[0], offset])),
+    };
+    const mine = connectAlone(url, { device: 'install', ...options, member, place: handOver });
+    const give = (data, place) => core === mine && tell({ type: 'push', from: me, data, place });
     core = mine;
     const pass = (event, message) => mine.on(event, (...args) => core === mine && tell(message(...args)));
     pass('state', (next, info) => ({ ...standing(info), state: next, conn: mine.conn }));
-    pass('push', (data) => ({ type: 'push', data }));
+    mine.on('push', (data) => give(data));
+    pass('missed', () => ({ type: 'missed', place }));
     pass('error', (error) => ({ type: 'error', error: portable(error) }));
     tell({ ...standing(), state: mine.state, conn: undefined });
   }
@@ -228,6 +257,7 @@ export function connect(url, options) {
 
   function resume() {
     if (channel) return;
+    away = true;
     channel = new BroadcastChannel(name);
     channel.onmessage = (event) => heed(event.data);
     channel.postMessage({ type: 'who' });
@@ -262,6 +292,7 @@ export function connect(url, options) {
     joined = false;
     heedPage('remove');
     part(code);
+    keeper.save((place = undefined));
     become('closed', { code, reason: '' });
     for (const waiting of calls.values()) waiting.settle(ownFailure('closed'));
   }

@@ -19,7 +19,7 @@ describe('open', () => {
   test('is the first frame, with the member, the beat, the device and a ref', async () => {
     await server.online({ member: { id: 7, type: 'driver', name: 'Ada' }, device: 'phone' });
     const { ref, ...frame } = server.frames[0];
-    assert.deepEqual(frame, { action: 'open', id: 7, type: 'driver', name: 'Ada', beat: 25, device: 'phone' });
+    assert.deepEqual(frame, { action: 'open', id: 7, type: 'driver', name: 'Ada', beat: 25, device: 'phone', resume: true });
     assert.equal(typeof ref, 'number');
     assert.equal(server.offered, 'presence.v1');
   });

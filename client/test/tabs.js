@@ -10,8 +10,9 @@ export class Browser {
   queue = []; // of requests for locks: { name, tab, call, signal, resolve, reject, held }
   stored = {};
 
-  tab() {
-    const tab = new Tab(this);
+  /** Opens a tab, or the next page of one, which finds what that has stored. */
+  tab({ stored = {} } = {}) {
+    const tab = new Tab(this, stored);
     this.tabs.push(tab);
     return tab;
   }
@@ -50,6 +51,12 @@ export class Browser {
   }
 }
 
+const storage = (items) => ({
+  getItem: (key) => items[key] ?? null,
+  setItem: (key, value) => (items[key] = value),
+  removeItem: (key) => delete items[key],
+});
+
 class Tab {
   window = new EventTarget();
   document = Object.assign(new EventTarget(), { hidden: false });
@@ -58,8 +65,9 @@ class Tab {
   timers = [];
   alive = true;
 
-  constructor(browser) {
+  constructor(browser, stored) {
     this.browser = browser;
+    this.stored = stored;
     const tab = this;
     const globals = {
       queueMicrotask,
@@ -83,11 +91,8 @@ class Tab {
           }),
         },
       },
-      localStorage: {
-        getItem: (key) => browser.stored[key] ?? null,
-        setItem: (key, value) => (browser.stored[key] = value),
-        removeItem: (key) => delete browser.stored[key],
-      },
+      localStorage: storage(browser.stored),
+      sessionStorage: storage(this.stored),
       BroadcastChannel: class extends BroadcastChannel {
         constructor(name) {
           super(name);
@@ -112,8 +117,9 @@ class Tab {
   /** Joins, and keeps what it hears. */
   connect(url, options) {
     const presence = this.globals.Presence.connect(url, { member: { id: 7 }, minDelay: 5, maxDelay: 20, ...options });
-    presence.heard = { push: [], error: [], states: [] };
+    presence.heard = { push: [], error: [], states: [], missed: 0 };
     presence.on('push', (data) => presence.heard.push.push(data));
+    presence.on('missed', () => presence.heard.missed++);
     presence.on('error', (error) => presence.heard.error.push(error));
     presence.on('state', (state) => presence.heard.states.push(state));
     return presence;

@@ -15,11 +15,14 @@ connect(async () => new URL('wss://app.example.com/ws'), {
   stable: 5_000,
   maxQueue: 16,
   queueTimeout: 30_000,
+  resume: false,
+  keepOffset: 'orders',
   WebSocket,
 });
-connect('wss://a', { member: () => ({ id: 7 }), device: false });
+connect('wss://a', { member: () => ({ id: 7 }), device: false, keepOffset: true });
 
 const remove: () => void = presence.on('push', (data) => data.anything);
+presence.on('missed', () => {});
 presence.on('online', ({ conn }) => conn?.length);
 presence.on('state', (state: State, info) => info?.delay?.toFixed());
 presence.on('error', (error: PresenceError) => [error.code, error.retryAfter, error.closeCode, error.stack]);
@@ -49,6 +52,8 @@ connect('wss://a', { member: { name: 'Ada' } });
 connect('wss://a', {});
 // @ts-expect-error: no such event
 presence.on('message', () => {});
+// @ts-expect-error: an offset is the server's
+connect('wss://a', { member: { id: 7 }, resume: 'E1-1-E2-1' });
 // @ts-expect-error: state is read only
 presence.state = 'online';
 // @ts-expect-error: no such option
