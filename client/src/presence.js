@@ -335,6 +335,7 @@ export function connect(url, options) {
     const error = action === 'error' && reply.code && failure(reply.code, reply.message, { ...reply, retryAfter: reply.retry_after });
     if ((error || action === 'reply') && answer(ref, error, reply)) return;
     if (error && ref === undefined) emit('error', error);
+    else if (action === 'resume' && place.lost(frame)) emit('missed');
     else if (action && place.wraps(frame)) place.unwrap(frame, give, write);
     else give(frame);
   }

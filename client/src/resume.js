@@ -13,7 +13,10 @@ function parse(offset) {
 }
 
 /** How long receipts are gathered until they go out as one, in milliseconds. */
-const GATHER = 50;
+const GATHER = 100;
+
+/** How many pushes are known by their ids: one that was pushed again, because nobody knew better, has another offset. */
+const KNOWN = 200;
 
 /**
  * Where a client gets that was at one offset and is sent a push with the next:
@@ -54,6 +57,14 @@ export function keepPlace({ resume = true, keepOffset, place: keeper = keepIn(ke
   let offset; // the last one; undefined: none; '': given up, so that something may be missed
   let wrapped = false; // pushes come with their offset
   let receipt = 0; // the timer of the next one
+  const ids = new Set(); // of the last pushes
+
+  function isNew({ id }) {
+    if (!id) return true;
+    if (ids.has(id)) return false;
+    if (ids.add(id).size > KNOWN) ids.delete(ids.values().next().value);
+    return true;
+  }
 
   function move(to) {
     offset = to;
@@ -95,11 +106,14 @@ export function keepPlace({ resume = true, keepOffset, place: keeper = keepIn(ke
     unwrap(frame, give, write) {
       const moved = advance(offset, frame.offset);
       const news = moved !== offset && moved; // or malformed
-      if (moved !== false) (keeper.give ?? give)('text' in frame ? read(frame.text) : frame.data, news);
+      if (moved !== false && isNew(frame)) (keeper.give ?? give)('text' in frame ? read(frame.text) : frame.data, news);
       if (news) move(news);
       // For a double, too: its receipt may have been lost with the connection.
       if (frame.ack) receipt ||= setTimeout(confirm, GATHER, write);
     },
+
+    /** Whether a frame says, in the middle of a connection, that something is missing. */
+    lost: ({ recovered, offset: at }) => wrapped && recovered === false && (move(at), true),
 
     /** The connection is gone, and with it what it wanted to be told. */
     leave() {

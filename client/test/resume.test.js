@@ -270,12 +270,12 @@ describe('a wrapped push', () => {
 });
 
 describe('a receipt', () => {
-  test('is sent for all that came within 50 ms, after the app had it', async () => {
+  test('is sent for all that came within 100 ms, after the app had it', async () => {
     const presence = await online();
     const before = [];
     presence.on('push', () => before.push(acks().length));
     world.last.says(push('E1-1-E2-0', 1, { ack: true }));
-    await world.pass(30, 10);
+    await world.pass(80, 10);
     world.last.says(push('E1-2-E2-0', 2, { ack: true }));
     world.last.says(push('E1-3-E2-0', 3));
     await world.pass(19, 1);
@@ -410,5 +410,30 @@ describe('a place', () => {
       presence.close();
       keeps('E1-0-E2-0');
     }
+  });
+});
+
+describe('pushed again', () => {
+  test('a push with the id of an earlier one is a double, whatever its offset', async () => {
+    const presence = await online();
+    world.last.says(push('E1-1-E2-0', 'a', { id: 'x' }));
+    world.last.says(push('E1-2-E2-0', 'a', { id: 'x' }));
+    world.last.says(push('E1-3-E2-0', 'b', { id: 'y' }));
+    world.last.says({ action: 'push', data: 'c', id: 'y' });
+    world.last.says({ action: 'push', data: 'd' });
+    await turn();
+    assert.deepEqual(presence.heard, ['a', 'b', 'd']);
+    await cut();
+    assert.equal(world.last.opensSent()[0].frame.resume, 'E1-3-E2-0');
+  });
+
+  test('the server may say in the middle that something is missing', async () => {
+    const presence = await online();
+    world.last.says({ action: 'resume', recovered: false, offset: 'E9-4-E9-5' });
+    world.last.says(push('E9-5-E9-5', 'a'));
+    await turn();
+    assert.deepEqual(presence.heard, ['missed', 'a']);
+    await cut();
+    assert.equal(world.last.opensSent()[0].frame.resume, 'E9-5-E9-5');
   });
 });
