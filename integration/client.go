@@ -186,6 +186,9 @@ type Report struct {
 	ID                                  string
 	Matched, Sent, Dropped, Unconfirmed int
 	Offline                             []string
+
+	Incomplete bool
+	Unknown    []string
 }
 
 // Push pushes through the admin API, and fails if that does.

@@ -17,6 +17,9 @@ import (
 
 // clusterSite is a node of several; its lease is short.
 const clusterSite = `{
+	log {
+		exclude admin.api
+	}
 	presence {
 		store redis {$REDIS} {
 			lease 1s
@@ -41,7 +44,11 @@ func startNodes(t *testing.T, n int) ([]*Caddy, *redistest.Server) {
 // startNodesOn starts nodes on a Redis that is there.
 func startNodesOn(t *testing.T, n int, urls ...string) []*Caddy {
 	t.Helper()
-	site := strings.Replace(clusterSite, "{$REDIS}", strings.Join(urls, " "), 1)
+	return startNodesWith(t, n, strings.Replace(clusterSite, "{$REDIS}", strings.Join(urls, " "), 1))
+}
+
+func startNodesWith(t *testing.T, n int, site string) []*Caddy {
+	t.Helper()
 	nodes := make([]*Caddy, n)
 	for i := range nodes {
 		nodes[i] = StartText(t, site)

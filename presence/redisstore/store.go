@@ -77,7 +77,7 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	silence()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{
-		client:   redis.NewUniversalClient(options),
+		client:   newClient(options),
 		epoch:    string(presence.NewNodeID()),
 		prefix:   cfg.Prefix,
 		address:  strings.Join(options.Addrs, " "),
@@ -91,7 +91,7 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	s.identity.node = presence.NewNodeID()
 	inboxOptions := *options
 	inboxOptions.PoolSize, inboxOptions.ReadTimeout = 2, cfg.Timeout+2*inboxBlock
-	s.inbox.client = redis.NewUniversalClient(&inboxOptions)
+	s.inbox.client = newClient(&inboxOptions)
 	s.inbox.seen = make(map[presence.NodeID]uint64)
 	s.inbox.heard.Store(time.Now().UnixMilli())
 	s.begin = sync.OnceFunc(func() {
