@@ -55,6 +55,8 @@ func failOver(t *testing.T, nodes []*Caddy, server *redistest.Server, after func
 	t.Logf("pushes go on %v after the kill", time.Since(killed).Round(10*time.Millisecond))
 	expectPresence(t, l.live, after(), nodes...)
 	t.Logf("presence is right %v after the kill", time.Since(killed).Round(10*time.Millisecond))
+	l.awaitAnswers(nodes...)
+	t.Logf("all nodes answer %v after the kill", time.Since(killed).Round(10*time.Millisecond))
 	l.endPushes(nodes...)
 	for _, u := range l.users {
 		if u.opens != 1 {

@@ -257,10 +257,23 @@ func (l *load) live() map[string]int {
 	return live
 }
 
+// awaitAnswers waits until each node hears the others, and is heard.
+func (l *load) awaitAnswers(nodes ...*Caddy) {
+	l.t.Helper()
+	for _, node := range nodes {
+		var r Report
+		Eventually(l.t, func() bool {
+			r = node.Push(`{"to":{"types":["nobody"]},"text":"x"}`)
+			return r.Unconfirmed == 0 && !r.Incomplete
+		}, func() string { return fmt.Sprintf("the others do not answer: %+v", r) })
+	}
+}
+
 // endPushes waits for the pushes under way, makes one more to each user that is
 // online, which must arrive, and checks all of them.
 func (l *load) endPushes(nodes ...*Caddy) {
 	l.t.Helper()
+	l.awaitAnswers(nodes...)
 	l.end()
 	l.pushing.Wait()
 	const last = 1 << 30

@@ -71,7 +71,9 @@ func testPartition(t *testing.T, part func(*Proxy, bool)) {
 		return all
 	}
 	expectPresence(t, want, server.Client(), far, near)
-	t.Logf("presence is right %v after the network is", time.Since(healed).Round(10*time.Millisecond))
+	t.Logf("presence is right %v after the network is whole", time.Since(healed).Round(10*time.Millisecond))
+	l.awaitAnswers(far, near)
+	t.Logf("all nodes answer %v after the network is whole", time.Since(healed).Round(10*time.Millisecond))
 	far.expectReady(http.StatusOK)
 	toNear.ExpectClosed(4001)
 	toFar.ExpectClosed(4001)

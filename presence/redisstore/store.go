@@ -90,7 +90,7 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	s.client.AddHook(&breaker{outage: &s.outage})
 	s.identity.node = presence.NewNodeID()
 	inboxOptions := *options
-	inboxOptions.PoolSize, inboxOptions.ReadTimeout = 2, cfg.Timeout+2*inboxBlock
+	inboxOptions.PoolSize = 2
 	s.inbox.client = newClient(&inboxOptions)
 	s.inbox.seen = make(map[presence.NodeID]uint64)
 	s.inbox.heard.Store(time.Now().UnixMilli())
