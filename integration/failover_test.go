@@ -47,11 +47,11 @@ func failOver(t *testing.T, nodes []*Caddy, server *redistest.Server, after func
 		node.start.descriptors += pools
 	}
 	l.push(nodes...)
-	l.awaitPushes(300)
+	l.awaitPushes(1500)
 	server.Kill()
 	killed := time.Now()
 	l.awaitAgain()
-	l.awaitPushes(300)
+	l.awaitPushes(1500)
 	t.Logf("pushes go on %v after the kill", time.Since(killed).Round(10*time.Millisecond))
 	expectPresence(t, l.live, after(), nodes...)
 	t.Logf("presence is right %v after the kill", time.Since(killed).Round(10*time.Millisecond))

@@ -45,11 +45,11 @@ func TestNodeKilledUnderLoad(t *testing.T) {
 	l.awaitOnline(users)
 	expectPresence(t, l.live, redis.Client(), nodes...)
 	l.push(nodes...)
-	l.awaitPushes(500)
+	l.awaitPushes(1500)
 	nodes[0].Kill()
 	l.awaitOnline(users - lost)
 	expectPresence(t, l.live, redis.Client(), nodes[1:]...)
-	l.awaitPushes(500)
+	l.awaitPushes(1500)
 	l.endPushes(nodes[1:]...)
 	expectPresence(t, l.live, redis.Client(), nodes[1:]...)
 }
@@ -65,7 +65,7 @@ func TestConnectionsKilled(t *testing.T) {
 	l.push(nodes...)
 	c, ctx := server.Client(), t.Context()
 	for round := range rounds {
-		l.awaitPushes(300)
+		l.awaitPushes(1500)
 		killed := 0
 		for line := range strings.Lines(c.ClientList(ctx).Val()) {
 			fields := clientFields(line)
@@ -79,7 +79,7 @@ func TestConnectionsKilled(t *testing.T) {
 			t.Error("no connection was killed")
 		}
 	}
-	l.awaitPushes(300)
+	l.awaitPushes(1500)
 	l.endPushes(nodes...)
 	expectPresence(t, l.live, c, nodes...)
 	for _, u := range l.users {
@@ -103,12 +103,12 @@ func clientFields(line string) map[string]string {
 func TestRedisRestartedUnderLoad(t *testing.T) {
 	const users = 100
 	nodes, redis, l := startLoaded(t, 2, users)
-	l.awaitPushes(300)
+	l.awaitPushes(1500)
 	redis.Kill()
 	nodes[0].expectReady(503)
 	redis.Restart()
 	expectPresence(t, l.live, redis.Client(), nodes...)
-	l.awaitPushes(300)
+	l.awaitPushes(1500)
 	l.endPushes(nodes...)
 	if n := len(l.live()); n != users {
 		t.Errorf("%d users are online, want %d", n, users)

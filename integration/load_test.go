@@ -148,7 +148,7 @@ func (u *loadUser) note(format string, args ...any) {
 // push pushes to the users, in turns, through each of some nodes, until endPushes.
 // Each push has an id, and is made again while the store is away.
 func (l *load) push(nodes ...*Caddy) {
-	const workers = 4 // a node
+	const workers = 8 // a node
 	for i, node := range nodes {
 		for w := range workers {
 			l.pushing.Go(func() { l.work(node, workers*len(nodes), workers*i+w) })
@@ -158,7 +158,7 @@ func (l *load) push(nodes ...*Caddy) {
 
 // work pushes to every step-th user: only one worker pushes to each.
 func (l *load) work(node *Caddy, step, first int) {
-	const pace = 5 * time.Millisecond
+	const pace = time.Millisecond
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for n := 0; ; n++ {

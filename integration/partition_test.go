@@ -42,7 +42,7 @@ func testPartition(t *testing.T, part func(*Proxy, bool)) {
 	leaves.Open(`"id":"leaves"`)
 	near.expectMemberCount(users + 4)
 	l.push(far, near)
-	l.awaitPushes(200)
+	l.awaitPushes(1000)
 	before := far.usage().goroutines
 
 	part(proxy, true)
@@ -61,7 +61,7 @@ func testPartition(t *testing.T, part func(*Proxy, bool)) {
 	nowFar.Open(`"id":"to far"`)
 	leaves.Send(`{"action":"close","ref":1}`)
 	leaves.Expect(`{"action":"reply","ref":1,"ok":true}`)
-	l.awaitPushes(200)
+	l.awaitPushes(1000)
 
 	part(proxy, false)
 	healed := time.Now()

@@ -18,7 +18,7 @@ import (
 // again, in the three ways in which clients do: each is there once, and was never
 // offline.
 func TestSwap(t *testing.T) {
-	const users, rounds, atOnce = 1000, 4, 100
+	const users, rounds, atOnce = 1000, 5, 100
 	server, nodes := startSwap(t)
 	places := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
