@@ -124,3 +124,18 @@ func (c *Caddy) expectReady(want int) {
 		return status == want
 	}, func() string { return "ready: " + strconv.Itoa(status) + " " + answer })
 }
+
+// TestComingAndGoing pushes to users who leave again and again, and come back on
+// the other node.
+func TestComingAndGoing(t *testing.T) {
+	nodes, redis := startNodes(t, 2)
+	const users, most = 16, 3
+	l := startRestless(t, users, most, func(id int) []string { return socketURLs(id, nodes...) })
+	l.push(nodes...)
+	l.awaitPushes(5000)
+	l.end()
+	l.pushing.Wait()
+	l.awaitOnline(users)
+	l.check()
+	expectPresence(t, l.live, redis.Client(), nodes...)
+}

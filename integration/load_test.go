@@ -39,6 +39,7 @@ type load struct {
 type loadUser struct {
 	id   int
 	urls []string // where it connects, in turns
+	most int      // after so many pushes it leaves a connection; 0: it stays
 
 	mu     sync.Mutex // guards the fields below
 	live   int        // sockets that are open
@@ -57,13 +58,20 @@ type outcome struct {
 // startLoad has users come online; urls says where each of them connects.
 func startLoad(t *testing.T, users int, urls func(id int) []string) *load {
 	t.Helper()
+	return startRestless(t, users, 0, urls)
+}
+
+// startRestless is startLoad with users who leave each connection after so many
+// pushes.
+func startRestless(t *testing.T, users, most int, urls func(id int) []string) *load {
+	t.Helper()
 	l := &load{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, ended: make(chan struct{})}
 	l.end = sync.OnceFunc(func() { close(l.ended) })
 	l.ctx, l.leave = context.WithCancel(context.Background())
 	for id := range users {
-		u := &loadUser{id: id, urls: urls(id), got: make(map[int]int), result: make(map[int]outcome)}
+		u := &loadUser{id: id, urls: urls(id), most: most, got: make(map[int]int), result: make(map[int]outcome)}
 		l.users = append(l.users, u)
-		l.clients.Go(func() { u.stay(l.ctx) })
+		l.clients.Go(func() { u.stay(l.ctx, &l.clients) })
 	}
 	t.Cleanup(func() {
 		l.end()
@@ -76,12 +84,11 @@ func startLoad(t *testing.T, users int, urls func(id int) []string) *load {
 }
 
 // stay keeps the user online, as the client does.
-func (u *loadUser) stay(ctx context.Context) {
+func (u *loadUser) stay(ctx context.Context, visits *sync.WaitGroup) {
 	for n := 0; ctx.Err() == nil; n++ {
-		err := u.visit(ctx, u.urls[n%len(u.urls)])
-		if websocket.CloseStatus(err) == 4001 {
-			u.note("its only connection was closed: %v", err)
-		}
+		left := make(chan struct{})
+		visits.Go(func() { u.visit(ctx, u.urls[n%len(u.urls)], sync.OnceFunc(func() { close(left) })) })
+		<-left
 		select {
 		case <-ctx.Done():
 		case <-time.After(rand.N(100 * time.Millisecond)): // as clients do, lest all come at once
@@ -89,33 +96,45 @@ func (u *loadUser) stay(ctx context.Context) {
 	}
 }
 
-// visit connects, opens, and stays until the connection ends.
-func (u *loadUser) visit(ctx context.Context, url string) error {
+// visit connects, opens, and reads until the connection ends. It calls left when the
+// user is no longer open there.
+func (u *loadUser) visit(ctx context.Context, url string, left func()) {
+	defer left()
 	ws, _, err := websocket.Dial(ctx, url, nil)
 	if err != nil {
-		return err
+		return
 	}
 	defer ws.CloseNow()
-	open := fmt.Sprintf(`{"action":"open","id":%d,"device":"d","ref":1}`, u.id)
-	if err := ws.Write(ctx, websocket.MessageText, []byte(open)); err != nil {
-		return err
-	}
-	last := -1
+	send := func(frame string) { _ = ws.Write(ctx, websocket.MessageText, []byte(frame)) } // the read fails too
+	send(fmt.Sprintf(`{"action":"open","id":%d,"device":"d","ref":1}`, u.id))
+	gone := func() {}
+	last, pushes := -1, 0
 	for {
 		_, data, err := ws.Read(ctx)
 		if err != nil {
-			return err
+			if websocket.CloseStatus(err) == 4001 {
+				u.note("its only connection was closed: %v", err)
+			}
+			gone()
+			return
 		}
 		text := string(data)
-		if number, ok := strings.CutPrefix(text, "push "); ok {
+		number, isPush := strings.CutPrefix(text, "push ")
+		switch {
+		case isPush:
 			last = u.take(number, last)
-			continue
+			if pushes++; pushes == u.most {
+				send(`{"action":"close","ref":"bye"}`)
+			}
+		case strings.Contains(text, `"ref":"bye"`):
+			gone()
+			left() // a push that was under way may still come
+		case strings.Contains(text, `"ok":true`):
+			u.change(1)
+			gone = sync.OnceFunc(func() { u.change(-1) })
+		default:
+			return // it was refused
 		}
-		if !strings.Contains(text, `"ok":true`) {
-			return errors.New(text)
-		}
-		u.change(1)
-		defer u.change(-1)
 	}
 }
 

@@ -52,7 +52,10 @@ func testPartition(t *testing.T, part func(*Proxy, bool)) {
 	stays.Expect("x")
 	l.http.CloseIdleConnections()
 	Eventually(t, func() bool { return far.usage().goroutines <= before+slack },
-		func() string { u := far.usage(); return fmt.Sprintf("%d goroutines, before %d\n%s", u.goroutines, before, u.stacks) })
+		func() string {
+			u := far.usage()
+			return fmt.Sprintf("%d goroutines, before %d\n%s", u.goroutines, before, u.stacks)
+		})
 
 	// Meanwhile users come, change nodes, and go.
 	comes, nowNear, nowFar := far.Dial("/ws"), near.Dial("/ws"), far.Dial("/ws")

@@ -58,7 +58,9 @@ func TestSwap(t *testing.T) {
 		}
 	}
 	Eventually(t, func() bool { return nodes[0].Stats().Connections+nodes[1].Stats().Connections == users },
-		func() string { return fmt.Sprintf("connections: %d and %d", nodes[0].Stats().Connections, nodes[1].Stats().Connections) })
+		func() string {
+			return fmt.Sprintf("connections: %d and %d", nodes[0].Stats().Connections, nodes[1].Stats().Connections)
+		})
 }
 
 // swapper is a user who changes nodes.

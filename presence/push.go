@@ -208,7 +208,7 @@ func (h *Hub) start(ctx context.Context, p *Push, id string) (*Delivery, error) 
 	if err != nil {
 		return nil, err
 	}
-	d := h.newDelivery(PushResult{ID: id, Matched: sel.matched, Offline: sel.offline}, sel.conns, p.wait())
+	d := h.newDelivery(PushResult{ID: id, Matched: sel.matched, Dropped: sel.ended, Offline: sel.offline}, sel.conns, p.wait())
 	if d.shares, err = h.forward(p, &sel, d.until); errors.Is(err, ErrStoreUnavailable) {
 		sel.incomplete = true
 	} else if err != nil {

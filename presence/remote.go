@@ -123,8 +123,11 @@ func (h *Hub) Asked(body []byte, answer func([]byte)) {
 // answers when they have taken it.
 func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	s := selector{hub: h, except: newExclusion(&p.Except), combined: len(p.Conns) > 0}
+	ended := 0 // since the other node looked them up
 	for _, id := range p.Conns {
-		s.byConn(id)
+		if !s.byConn(id) {
+			ended++
+		}
 	}
 	clear(s.users) // the other node has counted them
 	if p.All || len(p.Types) > 0 {
@@ -133,13 +136,12 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	for _, id := range p.Counted {
 		delete(s.users, id)
 	}
-	ended := len(p.Conns) - s.found(p.Conns)
 	h.stats.pushes.Add(1)
-	d := h.newDelivery(PushResult{Matched: len(s.users)}, s.sel.conns, p.Wait)
+	d := h.newDelivery(PushResult{Matched: len(s.users), Dropped: ended}, s.sel.conns, p.Wait)
 	d.handOut(h, []byte(p.Text), p.Wait == 0)
 	finish := func() {
 		r := d.Result(context.Background())
-		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped + ended, r.Unconfirmed})
+		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped, r.Unconfirmed})
 		answer(b)
 	}
 	select {
@@ -148,18 +150,6 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	default:
 		go finish()
 	}
-}
-
-// found is how many of the connections are still attached here: the others closed
-// since the other node looked them up.
-func (s *selector) found(ids []ConnID) int {
-	n := 0
-	for _, id := range ids {
-		if s.hub.local(id) != nil {
-			n++
-		}
-	}
-	return n
 }
 
 // share is the part of a push that another node has.
