@@ -40,6 +40,7 @@ func Run(t *testing.T, make func(t *testing.T) presence.Store) {
 		"claims end":                (*suite).testClaimsEnd,
 		"cancelled":                 (*suite).testCancelled,
 		"concurrent":                (*suite).testConcurrent,
+		"random calls":              (*suite).testModel,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
