@@ -43,11 +43,11 @@ type Store struct {
 	written  sync.Map // names of the hubs that redis knows → struct{}
 	locals   sync.Map // names of the hubs that are served here → presence.Local
 
-	// Owned by the goroutine that renews the lease, but for lease.wake and
-	// entropy.reset.
+	// Owned by the goroutine that renews the lease, but for lease.wake.
 	lease     lease
 	renewedAt atomic.Int64 // the lease, in Unix milliseconds
-	entropy   entropy
+
+	entropy entropy
 
 	outbound *outbound
 	inbox    inbox
