@@ -47,15 +47,6 @@ func startNodesOn(t *testing.T, n int, urls ...string) []*Caddy {
 	return startNodesWith(t, n, strings.Replace(clusterSite, "{$REDIS}", strings.Join(urls, " "), 1))
 }
 
-func startNodesWith(t *testing.T, n int, site string) []*Caddy {
-	t.Helper()
-	nodes := make([]*Caddy, n)
-	for i := range nodes {
-		nodes[i] = StartText(t, site)
-	}
-	return nodes
-}
-
 // online connects users and opens them.
 func (c *Caddy) online(from, to int) []*Client {
 	c.t.Helper()

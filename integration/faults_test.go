@@ -8,6 +8,16 @@ import (
 	"github.com/seed-57c14f3c/caddy-presence/presence/redisstore/redistest"
 )
 
+// startNodesWith starts nodes with a Caddyfile.
+func startNodesWith(t *testing.T, n int, site string) []*Caddy {
+	t.Helper()
+	nodes := make([]*Caddy, n)
+	for i := range nodes {
+		nodes[i] = StartText(t, site)
+	}
+	return nodes
+}
+
 // socketURL is where the clients of a node connect.
 func (c *Caddy) socketURL() string { return "ws" + strings.TrimPrefix(c.URL, "http") + "/ws" }
 
@@ -126,16 +136,27 @@ func (c *Caddy) expectReady(want int) {
 }
 
 // TestComingAndGoing pushes to users who leave again and again, and come back on
-// the other node.
+// the other node, also while the nodes' connections to Redis are cut.
 func TestComingAndGoing(t *testing.T) {
-	nodes, redis := startNodes(t, 2)
-	const users, most = 16, 3
+	for name, cut := range map[string]bool{"calm": false, "cut": true} {
+		t.Run(name, func(t *testing.T) { testComingAndGoing(t, cut) })
+	}
+}
+
+func testComingAndGoing(t *testing.T, cut bool) {
+	nodes, server := startNodes(t, 2)
+	const users, most, rounds = 16, 3, 10
 	l := startRestless(t, users, most, func(id int) []string { return socketURLs(id, nodes...) })
 	l.push(nodes...)
-	l.awaitPushes(5000)
+	for range rounds {
+		l.awaitPushes(500)
+		if cut {
+			server.Client().ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes")
+		}
+	}
 	l.end()
 	l.pushing.Wait()
 	l.awaitOnline(users)
 	l.check()
-	expectPresence(t, l.live, redis.Client(), nodes...)
+	expectPresence(t, l.live, server.Client(), nodes...)
 }

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ import (
 // offline.
 func TestSwap(t *testing.T) {
 	const users, rounds, atOnce = 1000, 5, 100
-	server, nodes := startSwap(t)
+	server, nodes, told := startSwap(t)
 	places := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	swaps := make([]*swapper, users)
@@ -56,6 +57,11 @@ func TestSwap(t *testing.T) {
 				t.Errorf("user %d: %v", s.id, err)
 			}
 		}
+	}
+	Eventually(t, func() bool { return told.count("online") >= users },
+		func() string { return fmt.Sprintf("%d users were told to be online", told.count("online")) })
+	if told.count("online") != users || told.count("offline") != 0 {
+		t.Errorf("%d users were told to be online and %d offline, want %d and none", told.count("online"), told.count("offline"), users)
 	}
 	Eventually(t, func() bool { return nodes[0].Stats().Connections+nodes[1].Stats().Connections == users },
 		func() string {
@@ -118,9 +124,31 @@ func (s *swapper) expect(want string) error {
 	return err
 }
 
-func startSwap(t *testing.T) (redis.UniversalClient, []*Caddy) {
+func startSwap(t *testing.T) (redis.UniversalClient, []*Caddy, *tally) {
 	t.Helper()
+	told := &tally{n: make(map[string]int)}
+	backend := StartBackend(t, func(_ http.ResponseWriter, r *http.Request) { told.add(r.Header.Get("Presence-Event")) })
 	server := redistest.Start(t)
-	site := strings.NewReplacer("{$REDIS}", server.URL(), "grace 100ms", "grace 30s", "rate_limit 0 0", "rate_limit 0 0\n\tmax_unopened 0").Replace(clusterSite)
-	return server.Client(), startNodesWith(t, 2, site)
+	site := strings.NewReplacer("{$REDIS}", server.URL(), "lease 1s", "lease 10s", "grace 100ms", "grace 30s", "rate_limit 0 0",
+		"rate_limit 0 0\n\tmax_unopened 0\n\ton online offline {\n\t\treverse_proxy "+backend.Addr+
+			" {\n\t\t\ttransport http {\n\t\t\t\tkeepalive off\n\t\t\t}\n\t\t}\n\t}").Replace(clusterSite)
+	return server.Client(), startNodesWith(t, 2, site), told
+}
+
+// tally counts by name.
+type tally struct {
+	mu sync.Mutex // guards the field below
+	n  map[string]int
+}
+
+func (c *tally) add(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n[name]++
+}
+
+func (c *tally) count(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[name]
 }
