@@ -16,6 +16,7 @@ require (
 	github.com/quic-go/quic-go v0.63.0
 	golang.org/x/net v0.60.0
 	golang.org/x/sys v0.48.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (

@@ -187,6 +187,9 @@ type Report struct {
 	Matched, Sent, Dropped, Unconfirmed int
 	Acked, Queued                       int
 	Offline                             []string
+
+	Incomplete bool
+	Unknown    []string
 }
 
 // Push pushes through the admin API, and fails if that does.

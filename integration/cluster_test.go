@@ -17,6 +17,9 @@ import (
 
 // clusterSite is a node of several; its lease is short.
 const clusterSite = `{
+	log {
+		exclude admin.api
+	}
 	presence {
 		store redis {$REDIS} {
 			lease 1s
@@ -41,12 +44,7 @@ func startNodes(t *testing.T, n int) ([]*Caddy, *redistest.Server) {
 // startNodesOn starts nodes on a Redis that is there.
 func startNodesOn(t *testing.T, n int, urls ...string) []*Caddy {
 	t.Helper()
-	site := strings.Replace(clusterSite, "{$REDIS}", strings.Join(urls, " "), 1)
-	nodes := make([]*Caddy, n)
-	for i := range nodes {
-		nodes[i] = StartText(t, site)
-	}
-	return nodes
+	return startNodesWith(t, n, strings.Replace(clusterSite, "{$REDIS}", strings.Join(urls, " "), 1))
 }
 
 // online connects users and opens them.

@@ -106,7 +106,7 @@ func (f *Follower) Expect(want ...string) {
 	var got []string
 	Eventually(f.t, func() bool { got = f.all(); return len(got) >= len(want) },
 		func() string { return fmt.Sprintf("events %q, want %q", got, want) })
-	if diff := difference(got, want); diff != "" {
+	if diff := diffTexts(got, want); diff != "" {
 		f.t.Fatalf("events %q, want %q: %s", got, want, diff)
 	}
 	f.mu.Lock()
@@ -114,7 +114,7 @@ func (f *Follower) Expect(want ...string) {
 	f.events = nil
 }
 
-func difference(got, want []string) string {
+func diffTexts(got, want []string) string {
 	n := make(map[string]int)
 	for _, s := range got {
 		n[s]++

@@ -15,13 +15,14 @@ type Proxy struct {
 	target string
 	l      net.Listener
 
-	mu     sync.Mutex // guards the fields below
-	change *sync.Cond // on mu: silent has changed
-	silent bool
-	closed bool
-	conns  map[net.Conn]struct{} // that are carried
-	dead   []net.Conn            // that are forgotten
-	total  int
+	mu      sync.Mutex // guards the fields below
+	change  *sync.Cond // on mu: silent has changed
+	silent  bool
+	refuses bool
+	closed  bool
+	conns   map[net.Conn]struct{} // that are carried
+	dead    []net.Conn            // that are forgotten
+	total   int
 }
 
 // StartProxy starts a proxy before an address; it ends with the test.
@@ -74,6 +75,17 @@ func (p *Proxy) Cut() {
 	p.change.Broadcast()
 }
 
+// SetRefuse makes the proxy reset all connections, those that are there and those
+// that come, or carry new ones again.
+func (p *Proxy) SetRefuse(refuse bool) {
+	p.mu.Lock()
+	p.refuses = refuse
+	p.mu.Unlock()
+	if refuse {
+		p.Cut()
+	}
+}
+
 // Connections returns how many connections there are, and have been.
 func (p *Proxy) Connections() (now, total int) {
 	p.mu.Lock()
@@ -98,13 +110,22 @@ func (p *Proxy) serve(client net.Conn) {
 		p.change.Wait() // a handshake into a dead network gets no answer
 	}
 	p.total++
+	refuses := p.refuses
 	p.mu.Unlock()
+	if refuses {
+		_ = client.(*net.TCPConn).SetLinger(0)
+		return
+	}
 	server, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return
 	}
 	defer server.Close()
 	p.mu.Lock()
+	if p.silent || p.refuses { // since we looked
+		p.mu.Unlock()
+		return
+	}
 	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
 	p.mu.Unlock()
 	var both sync.WaitGroup

@@ -43,8 +43,9 @@ func (d *Delivery) Result(ctx context.Context) PushResult {
 	if wait := time.Until(d.until); wait > 0 {
 		d.await(ctx, wait)
 	}
-	r.Sent, r.Dropped = int(d.report.sent.Load()), int(d.report.dropped.Load())
-	r.Unconfirmed += len(d.conns) - r.Sent - r.Dropped
+	dropped := int(d.report.dropped.Load())
+	r.Sent, r.Dropped = int(d.report.sent.Load()), r.Dropped+dropped
+	r.Unconfirmed += len(d.conns) - r.Sent - dropped
 	var got map[UserID]struct{}
 	r.Acked, got = d.report.receivers()
 	if len(d.shares) > 0 {

@@ -260,7 +260,7 @@ func (h *Hub) start(ctx context.Context, p *Push, id string, found map[UserID]*U
 	if err != nil {
 		return nil, err
 	}
-	d := h.newDelivery(PushResult{ID: id, Matched: sel.matched, Queued: sel.queued, Offline: sel.offline}, sel.conns, p.wait())
+	d := h.newDelivery(PushResult{ID: id, Matched: sel.matched, Queued: sel.queued, Dropped: sel.ended, Offline: sel.offline}, sel.conns, p.wait())
 	if d.shares, err = h.forward(p, id, &sel, d.until); errors.Is(err, ErrStoreUnavailable) {
 		sel.incomplete = true
 	} else if err != nil {

@@ -190,15 +190,31 @@ func (h *Hub) seat(a *Attachment, res OpenResult) {
 		}
 	}
 	if !res.Accepted {
-		h.displace(a, res.At+1)
+		h.noSeat(a, res.At+1)
 	}
 }
 
 // displace ends a connection that lost its seat to one that opened at a time,
-// unless it has opened anew since.
+// unless it has opened anew since, or has been closed and has no seat.
 func (h *Hub) displace(a *Attachment, at int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.Member() != nil {
+		h.replaced(a, at)
+	}
+}
+
+// noSeat ends a connection that was to open at a time and found its seat taken by
+// a newer one.
+func (h *Hub) noSeat(a *Attachment, at int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h.replaced(a, at)
+}
+
+// replaced ends a connection whose place another one has, unless it has opened anew
+// since. a.mu must be held.
+func (h *Hub) replaced(a *Attachment, at int64) {
 	if a.at > at || a.sealed {
 		return
 	}

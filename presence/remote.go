@@ -140,8 +140,11 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	s.sel.kept = &keptPush{
 		body: frameBody(p.ID, content([]byte(p.Text), p.IsText), p.Ack), ack: p.Ack, toMany: p.broad(), place: p.Place, places: p.Users,
 	}
+	ended := 0 // since the other node looked them up
 	for _, id := range p.Conns {
-		s.byConn(id)
+		if !s.byConn(id) {
+			ended++
+		}
 	}
 	clear(s.users) // the other node has counted them
 	if p.broad() {
@@ -150,9 +153,8 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	for _, id := range p.Counted {
 		delete(s.users, id)
 	}
-	ended := len(p.Conns) - s.found(p.Conns)
 	h.stats.pushes.Add(1)
-	d := h.newDelivery(PushResult{Matched: len(s.users)}, s.sel.conns, p.Wait)
+	d := h.newDelivery(PushResult{Matched: len(s.users), Dropped: ended}, s.sel.conns, p.Wait)
 	var got []UserID
 	if p.Ack {
 		d.undelivered = func(have map[UserID]struct{}) {
@@ -163,7 +165,7 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	d.handOut(h, []byte(p.Text), s.sel.kept, p.Wait == 0)
 	finish := func() {
 		r := d.Result(context.Background())
-		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped + ended, r.Unconfirmed, r.Acked, got})
+		b, _ := json.Marshal(remoteResult{r.Matched, r.Sent, r.Dropped, r.Unconfirmed, r.Acked, got})
 		answer(b)
 	}
 	select {
@@ -172,18 +174,6 @@ func (h *Hub) askedPush(p *remotePush, answer func([]byte)) {
 	default:
 		go finish()
 	}
-}
-
-// found is how many of the connections are still attached here: the others closed
-// since the other node looked them up.
-func (s *selector) found(ids []ConnID) int {
-	n := 0
-	for _, id := range ids {
-		if s.hub.local(id) != nil {
-			n++
-		}
-	}
-	return n
 }
 
 // share is the part of a push that another node has.

@@ -17,6 +17,7 @@ type selection struct {
 	queued  int                 // users that it is kept for, and that have no connection
 	kept    *keptPush
 	offline []UserID // ids that were named and have no open connection
+	ended   int      // connections of this node that closed since the look-up
 
 	// While the store is away:
 	unknown    []UserID // ids that were named, and are not on this node
@@ -107,17 +108,17 @@ func (s *selector) byID(ctx context.Context, p *Push) error {
 // take adds a connection that the store knows.
 func (s *selector) take(id ConnID, user UserID) {
 	a := s.hub.local(id)
-	if a == nil {
-		if !s.hub.Store().Owns(id.Node) { // or it has ended since the look-up
-			s.markUser(user)
-			s.sel.remote = append(s.sel.remote, id)
-			s.sel.owners = append(s.sel.owners, user)
-		}
-		return
-	}
-	// The member is there before the store knows the connection, so without one
-	// it has closed since the look-up.
-	if a.member.Load() != nil {
+	switch {
+	case a == nil && !s.hub.Store().Owns(id.Node):
+		s.markUser(user)
+		s.sel.remote = append(s.sel.remote, id)
+		s.sel.owners = append(s.sel.owners, user)
+	case a == nil || a.member.Load() == nil:
+		// The member is there before the store knows the connection, so without
+		// one it has closed since the look-up.
+		s.markUser(user)
+		s.sel.ended++
+	default:
 		s.add(a, user)
 	}
 }
@@ -164,14 +165,18 @@ func (s *selector) broad(all bool, types map[string]struct{}) {
 	})
 }
 
-func (s *selector) byConn(id ConnID) {
+// byConn adds a connection unless it is excepted. It returns false if it is not
+// open here, nor about to be: another node may have found it in the store already.
+func (s *selector) byConn(id ConnID) bool {
 	a := s.hub.local(id)
 	if a == nil {
-		return
+		return false
 	}
-	if m := a.Member(); m != nil && !s.except.covers(id, m) {
+	m := a.member.Load()
+	if m != nil && !s.except.covers(id, m) {
 		s.add(a, m.ID)
 	}
+	return m != nil
 }
 
 // exclusion is a selector as sets.

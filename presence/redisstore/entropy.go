@@ -34,13 +34,14 @@ func (s *Store) eachLocal(fn func(hub string, local presence.Local)) {
 	})
 }
 
-// entropy is what was found at the last beat. It is owned by the goroutine that
-// renews the lease, but for reset.
+// entropy is what was found when counts were compared last. It is owned by the
+// goroutine that reconciles, of which there is one at a time.
 type entropy struct {
 	mu   sync.Mutex       // guards the fields below
 	all  bool             // everything is to be registered
 	seen map[string]int64 // by partition, the sequence that calls of this node left
 
+	// Owned by that goroutine.
 	suspect map[place]bool
 	last    map[place]count
 }

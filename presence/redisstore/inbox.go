@@ -93,6 +93,10 @@ func (s *Store) readInbox(ctx context.Context) error {
 	if node := s.Node(); in.node != node {
 		in.node, in.last = node, "0"
 	}
+	// go-redis adds 10 s to what a read waits for: that long a node would not hear
+	// the others when the network has forgotten its connection.
+	ctx, cancel := context.WithTimeout(ctx, inboxBlock+s.timeout)
+	defer cancel()
 	res, err := in.client.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{s.inboxKey(in.node), in.last}, Count: inboxRead, Block: inboxBlock,
 	}).Result()

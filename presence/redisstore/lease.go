@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -91,8 +92,9 @@ func (l *lease) beat() time.Duration { return time.Duration(float64(l.time) / be
 func (s *Store) live(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var reaping sync.WaitGroup
-	defer reaping.Wait()
+	var work sync.WaitGroup
+	defer work.Wait()
+	var reconciling atomic.Bool
 	var before error // of the last beat
 	for {
 		select {
@@ -102,15 +104,21 @@ func (s *Store) live(ctx context.Context) {
 		case <-s.lease.wake:
 		}
 		claimed, err := s.renewLease(probe(ctx))
-		if err == nil {
-			s.reconcile(ctx)
-			if before != nil {
-				reaping.Go(s.resync)
-			}
+		// Beside the beats: to register many connections again takes longer than a
+		// lease lasts, and a node that lost its lease by that would begin anew.
+		if err == nil && reconciling.CompareAndSwap(false, true) {
+			wasAway := before != nil
+			work.Go(func() {
+				defer reconciling.Store(false)
+				s.reconcile(ctx)
+				if wasAway {
+					s.resync()
+				}
+			})
 		}
 		before = err
 		for _, dead := range claimed {
-			reaping.Go(func() { s.reap(ctx, dead) })
+			work.Go(func() { s.reap(ctx, dead) })
 		}
 		timer.Reset(s.nextBeat(err))
 	}

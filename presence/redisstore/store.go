@@ -44,11 +44,11 @@ type Store struct {
 	locals   sync.Map // names of the hubs that are served here → presence.Local
 	logs     sync.Map // names of the hubs whose changes are followed here → *log
 
-	// Owned by the goroutine that renews the lease, but for lease.wake and
-	// entropy.reset.
+	// Owned by the goroutine that renews the lease, but for lease.wake.
 	lease     lease
 	renewedAt atomic.Int64 // the lease, in Unix milliseconds
-	entropy   entropy
+
+	entropy entropy
 
 	outbound *outbound
 	inbox    inbox
@@ -78,7 +78,7 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	silence()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{
-		client:   redis.NewUniversalClient(options),
+		client:   newClient(options),
 		epoch:    string(presence.NewNodeID()),
 		prefix:   cfg.Prefix,
 		address:  strings.Join(options.Addrs, " "),
@@ -91,8 +91,8 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	s.client.AddHook(&breaker{outage: &s.outage})
 	s.identity.node = presence.NewNodeID()
 	inboxOptions := *options
-	inboxOptions.PoolSize, inboxOptions.ReadTimeout = 2, cfg.Timeout+2*inboxBlock
-	s.inbox.client = redis.NewUniversalClient(&inboxOptions)
+	inboxOptions.PoolSize = 2
+	s.inbox.client = newClient(&inboxOptions)
 	s.inbox.seen = make(map[presence.NodeID]uint64)
 	s.inbox.heard.Store(time.Now().UnixMilli())
 	s.begin = sync.OnceFunc(func() {

@@ -55,6 +55,7 @@ func Run(t *testing.T, make func(t *testing.T) presence.Store) {
 		"keep for all":              (*suite).testKeepForAll,
 		"keep for many":             (*suite).testKeepForMany,
 		"keep while recovering":     (*suite).testKeepWhileRecovering,
+		"random calls":              (*suite).testModel,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -23,25 +23,81 @@ func StartCluster(t testing.TB, masters int) []*Server {
 	t.Helper()
 	servers := make([]*Server, masters)
 	for i := range servers {
-		// The bus has a port of its own, which is the other's plus 10,000.
-		servers[i] = Start(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)))
+		servers[i] = startClusterNode(t)
 	}
 	ctx := context.Background()
-	first := servers[0]
 	for i, s := range servers {
 		must(t, s.Client().ClusterAddSlotsRange(ctx, slots*i/masters, slots*(i+1)/masters-1).Err())
 		must(t, s.Client().Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err())
 	}
 	for _, s := range servers[1:] {
-		host, port, _ := net.SplitHostPort(s.Addr)
-		bus := s.option("--cluster-port")
-		must(t, first.Client().Do(ctx, "CLUSTER", "MEET", host, port, bus).Err())
+		servers[0].meet(s)
 	}
 	for _, s := range servers {
-		s.await("cluster_state:ok", func(c *redis.Client) (string, error) { return c.ClusterInfo(ctx).Result() })
-		s.await(fmt.Sprintf("cluster_known_nodes:%d", masters), func(c *redis.Client) (string, error) { return c.ClusterInfo(ctx).Result() })
+		s.awaitCluster("cluster_state:ok")
+		s.awaitCluster(fmt.Sprintf("cluster_known_nodes:%d", masters))
 	}
 	return servers
+}
+
+// StartReplicatedCluster is StartCluster with a replica for each master, which takes
+// its place when it has not answered for a second. replicas[i] is that of
+// masters[i].
+func StartReplicatedCluster(t testing.TB, n int) (masters, replicas []*Server) {
+	t.Helper()
+	ctx := context.Background()
+	masters = StartCluster(t, n)
+	for range masters {
+		s := startClusterNode(t)
+		masters[0].meet(s)
+		replicas = append(replicas, s)
+	}
+	for _, s := range append(replicas, masters...) {
+		s.awaitCluster(fmt.Sprintf("cluster_known_nodes:%d", 2*n))
+	}
+	for i, s := range replicas {
+		id, err := masters[i].Client().ClusterMyID(ctx).Result()
+		must(t, err)
+		must(t, s.Client().ClusterReplicate(ctx, id).Err())
+	}
+	for i, s := range replicas {
+		s.awaitCluster("cluster_state:ok")
+		s.await("master_link_status:up", func(c *redis.Client) (string, error) { return c.Info(ctx, "replication").Result() })
+		// The others take it for a replica only when they were told so.
+		id, err := s.Client().ClusterMyID(ctx).Result()
+		must(t, err)
+		for _, other := range masters {
+			other.await(id+" ", func(c *redis.Client) (string, error) {
+				id, err := masters[i].Client().ClusterMyID(ctx).Result()
+				if err != nil {
+					return "", err
+				}
+				lines, err := c.ClusterSlaves(ctx, id).Result()
+				return strings.Join(lines, "\n"), err
+			})
+		}
+	}
+	return masters, replicas
+}
+
+func startClusterNode(t testing.TB) *Server {
+	t.Helper()
+	// The bus has a port of its own, which is the other's plus 10,000 by default.
+	return Start(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)),
+		"--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+}
+
+// meet makes another server part of the Cluster of this one.
+func (s *Server) meet(other *Server) {
+	s.t.Helper()
+	host, port, _ := net.SplitHostPort(other.Addr)
+	must(s.t, s.Client().Do(context.Background(), "CLUSTER", "MEET", host, port, other.option("--cluster-port")).Err())
+}
+
+// awaitCluster waits until what a server says of its Cluster contains want.
+func (s *Server) awaitCluster(want string) {
+	s.t.Helper()
+	s.await(want, func(c *redis.Client) (string, error) { return c.ClusterInfo(context.Background()).Result() })
 }
 
 // MasterName is how the Sentinel of StartSentinel knows its master.
