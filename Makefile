@@ -41,5 +41,10 @@ integration:
 stress:
 	STRESS=1 $(GO) test -race -timeout 20m -run 'Interleaving|ComeAndGo' ./presence/socket
 
+# 500 clients behind bad networks, two nodes that are restarted and killed, and 200,000
+# pushes: five minutes, and a third of that again for what was in between.
+soak:
+	SOAK=5m $(GO) test -v -count=1 -timeout 20m -run TestSoak ./integration
+
 bench:
 	$(GO) run ./bench/run

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -23,6 +24,10 @@ type Resumer struct {
 	opens  int
 	acks   bool // it confirms what it is asked to
 	cancel context.CancelFunc
+
+	// beat, if not 0, is how often it says ping: after four without any answer it
+	// leaves the connection.
+	beat time.Duration
 }
 
 // resumeFrame is any frame to a client that resumes.
@@ -37,12 +42,19 @@ type resumeFrame struct {
 func (r *Resumer) Visit(ctx context.Context, url string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, url, nil)
+	const patience = 2 * time.Second
+	dialCtx, dialed := context.WithTimeout(ctx, patience)
+	defer dialed()
+	ws, _, err := websocket.Dial(dialCtx, url, nil)
 	if err != nil {
 		return err
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(1 << 20)
+	heard := make(chan struct{}, 1)
+	if r.beat > 0 {
+		go r.watch(ctx, ws, heard, cancel)
+	}
 	r.mu.Lock()
 	r.cancel = cancel
 	resume := "true"
@@ -59,9 +71,36 @@ func (r *Resumer) Visit(ctx context.Context, url string) error {
 		if err != nil {
 			return err
 		}
+		select {
+		case heard <- struct{}{}:
+		default:
+		}
+		if string(data) == "pong" {
+			continue
+		}
 		if ack := r.take(data); ack != "" {
 			if err := ws.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"action":"ack","offset":%q}`, ack)); err != nil {
 				return err
+			}
+		}
+	}
+}
+
+// watch says ping, and ends the visit if nothing comes for four of them.
+func (r *Resumer) watch(ctx context.Context, ws *websocket.Conn, heard <-chan struct{}, leave func()) {
+	defer leave()
+	tick := time.NewTicker(r.beat)
+	defer tick.Stop()
+	for silent := 0; silent < 4; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-heard:
+			silent = 0
+		case <-tick.C:
+			silent++
+			if ws.Write(ctx, websocket.MessageText, []byte("ping")) != nil {
+				return
 			}
 		}
 	}
@@ -156,4 +195,11 @@ func (r *Resumer) Opens() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.opens
+}
+
+// Doubles returns how many messages it has dropped.
+func (r *Resumer) Doubles() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.double
 }
