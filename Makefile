@@ -7,7 +7,7 @@
 SHELL := bash
 GO ?= go
 
-.PHONY: test lint deps unit client integration stress bench
+.PHONY: test lint deps unit client integration stress soak bench
 
 test: deps lint unit client integration
 

@@ -149,14 +149,15 @@ func (h *Hub) resume(a *Attachment, req *openRequest) (string, func()) {
 		return "", func() {}
 	}
 	rec, err := r.recover(req.since)
-	if err != nil { // the store is away; from now on messages come as they are
-		fields := ""
-		if asked {
-			fields = `,"recovered":false`
-		}
-		return fields, r.giveUp
-	}
 	switch {
+	case err != nil && asked && !req.lost: // the store is away: what was missed comes later, or that it is lost
+		return fmt.Sprintf(`,"offset":%q,"recovered":true`, req.since), func() { r.beginLater(req.since, false) }
+	case err != nil:
+		fields := fmt.Sprintf(`,"offset":%q`, nowhere)
+		if asked {
+			fields += `,"recovered":false`
+		}
+		return fields, func() { r.beginLater(nowhere, true) }
 	case !asked:
 		return fmt.Sprintf(`,"offset":%q`, rec.Now), func() { r.begin(rec.Now, &rec) }
 	case !rec.Complete || req.lost:
@@ -167,6 +168,9 @@ func (h *Hub) resume(a *Attachment, req *openRequest) (string, func()) {
 	h.stats.resumed.Add(1)
 	return fmt.Sprintf(`,"offset":%q,"recovered":true`, req.since), func() { r.begin(req.since, &rec) }
 }
+
+// nowhere is the offset of a client for which the store has not been asked yet.
+var nowhere = Offset{Place{Epoch: "0"}, Place{Epoch: "0"}}
 
 // acked carries out an ack frame.
 func (h *Hub) acked(a *Attachment, f *Frame) error {

@@ -1,11 +1,13 @@
 package presence_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -339,6 +341,64 @@ func TestReceipts(t *testing.T) {
 			}
 		default:
 			t.Error("the push waits for one who has gone")
+		}
+	})
+}
+
+// away is a store that cannot be reached for a while.
+type away struct {
+	presence.Store
+	gone atomic.Bool
+}
+
+func (a *away) Recover(ctx context.Context, hub string, user presence.UserID, since presence.Offset, k presence.Keeping) (presence.Recovered, error) {
+	if a.gone.Load() {
+		return presence.Recovered{}, presence.ErrStoreUnavailable
+	}
+	return a.Store.Recover(ctx, hub, user, since, k)
+}
+
+// TestResumeAway has clients come back while the store cannot say what they have
+// missed: they get it later.
+func TestResumeAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store *away
+		f := newKeeper(t, func(s *presence.Settings) {
+			store = &away{Store: s.Store}
+			s.Store = store
+		})
+		ann, _ := f.openResume("7", "true")
+		f.push(`{"to":{"ids":["7"]},"text":"a"}`)
+		_, offset := f.messages(ann)
+		f.hub.Detach(ann, presence.CauseLost)
+		f.push(`{"to":{"ids":["7"]},"text":"b"}`)
+		store.gone.Store(true)
+		bob, r := f.openResume("7", quoted(offset))
+		if r.Offset != offset || !*r.Recovered {
+			t.Errorf("the reply is %+v", r)
+		}
+		eve, r := f.openResume("8", "true")
+		if r.Offset == "" || r.Recovered != nil {
+			t.Errorf("the reply is %+v", r)
+		}
+		f.push(`{"to":{"ids":["7","8"]},"text":"c","wait":"10ms"}`)
+		f.push(fmt.Sprintf(`{"to":{"conns":[%q]},"text":"d"}`, f.hub.ConnID(bob.Attachment())))
+		if got, _ := f.messages(bob); got != "d" { // which is not kept, and so does not wait
+			t.Errorf("got %s", got)
+		}
+		time.Sleep(5 * time.Second)
+		store.gone.Store(false)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got, _ := f.messages(bob); got != "b c" {
+			t.Errorf("got %s", got)
+		}
+		f.push(`{"to":{"ids":["7","8"]},"text":"e"}`)
+		if got, _ := f.messages(bob); got != "e" {
+			t.Errorf("got %s", got)
+		}
+		if got, _ := f.messages(eve); got != "c e" {
+			t.Errorf("the other got %s", got)
 		}
 	})
 }

@@ -16,7 +16,8 @@ type resumption struct {
 	user UserID
 
 	mu    sync.Mutex // guards the fields below
-	begun bool       // begin was called
+	begun bool       // begin was called, or beginLater
+	knows bool       // the client knows that something may be lost
 	at    Offset     // up to where messages were handed over
 	live  bool       // messages are handed over as they come; else they are held
 	ended bool
@@ -81,10 +82,10 @@ func (r *resumption) deliverLocked(m *keptMessage) bool {
 	switch {
 	case r.ended:
 		m.record(Closed)
+	case m.place.Seq == 0 && r.begun:
+		r.sendLocked(m)
 	case !r.live:
 		r.holdLocked(m)
-	case m.place.Seq == 0:
-		r.sendLocked(m)
 	case m.place.Epoch == at.Epoch && m.place.Seq <= at.Seq:
 		m.record(Sent) // with what was missed
 	case m.place.Epoch == at.Epoch && m.place.Seq == at.Seq+1:
@@ -170,6 +171,20 @@ func (r *resumption) begin(since Offset, rec *Recovered) {
 	r.takeLocked(rec)
 }
 
+// beginLater is begin while the store is away: as soon as it is back, the client gets
+// what it has missed, or is told that something is lost, unless it knows.
+func (r *resumption) beginLater(since Offset, knows bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun, r.at, r.knows = true, since, knows
+	held := r.held
+	r.held = nil
+	for _, m := range held {
+		r.deliverLocked(m)
+	}
+	r.catchUpLocked(behindPause)
+}
+
 // takeLocked is begin, for a client that knows where it is. r.mu must be held.
 func (r *resumption) takeLocked(rec *Recovered) {
 	if rec.Complete {
@@ -229,14 +244,14 @@ func (r *resumption) catchUp() {
 	case err != nil:
 		r.catchUpLocked(behindPause)
 	default:
-		if !rec.Complete {
-			r.at = rec.Now
+		if !rec.Complete && !r.knows {
 			if r.a.conn.Send(NewMessage(lostFrame(rec.Now))) == Full {
 				r.catchUpLocked(behindPause)
 				return
 			}
 			r.hub.stats.lost.Add(1)
 		}
+		r.knows = false
 		r.takeLocked(&rec)
 	}
 }

@@ -42,6 +42,7 @@ type Store struct {
 	hubs     sync.Map // names of the hubs that were used → struct{}
 	written  sync.Map // names of the hubs that redis knows → struct{}
 	locals   sync.Map // names of the hubs that are served here → presence.Local
+	opener   opener
 	logs     sync.Map // names of the hubs whose changes are followed here → *log
 
 	// Owned by the goroutine that renews the lease, but for lease.wake.
@@ -217,14 +218,7 @@ func (s *Store) Open(ctx context.Context, req presence.OpenRequest) (presence.Op
 	return res, err
 }
 
-func (s *Store) open(ctx context.Context, req presence.OpenRequest) ([]any, error) {
-	m := req.Member
-	return s.run(ctx, openScript, s.keys(req.Hub, partition(m.ID)), s.notAfter(),
-		string(req.Conn.Node), s.epoch, req.Max,
-		string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON), flag(req.Quiet))
-}
-
-// readOpened reads what open.lua returns behind the time.
+// readOpened reads what open.lua returns for one open.
 func readOpened(at int64, reply []any) (presence.OpenResult, error) {
 	res := presence.OpenResult{At: at}
 	if len(reply) < 3 {

@@ -72,7 +72,7 @@ func StartReplicatedCluster(t testing.TB, n int) (masters, replicas []*Server) {
 				if err != nil {
 					return "", err
 				}
-				lines, err := c.ClusterSlaves(ctx, id).Result()
+				lines, err := c.Do(ctx, "CLUSTER", "REPLICAS", id).StringSlice()
 				return strings.Join(lines, "\n"), err
 			})
 		}
