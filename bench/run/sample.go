@@ -4,11 +4,13 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // measurement is all that was measured in one go.
 type measurement struct {
-	Machine      machine
+	Machine      stage.Machine
 	Began        time.Time
 	Took         time.Duration
 	Conns        int
@@ -24,13 +26,13 @@ type measurement struct {
 // samples has the figures of each round, by server, and by scenario and field.
 type samples map[string]map[string][]float64
 
-func (s samples) add(server string, lines []line) {
+func (s samples) add(server string, lines []stage.Line) {
 	if s[server] == nil {
 		s[server] = map[string][]float64{}
 	}
 	for _, l := range lines {
-		for field, value := range l.numbers {
-			name := l.scenario + "." + field
+		for field, value := range l.Numbers {
+			name := l.Scenario + "." + field
 			s[server][name] = append(s[server][name], value)
 		}
 	}
