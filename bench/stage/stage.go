@@ -146,12 +146,22 @@ func CPUOf(cmd *exec.Cmd) time.Duration {
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
 
-// Log is what the processes have printed, at its end. It may be called while they run.
+// Log is the end of what each process has printed. It may be called while they run,
+// as Printed may.
 func (r *Running) Log() string {
 	var b strings.Builder
 	for _, printed := range r.logs {
 		text := printed.String()
 		b.WriteString(text[max(0, len(text)-1000):])
+	}
+	return b.String()
+}
+
+// Printed is all that the processes have printed, one after the other.
+func (r *Running) Printed() string {
+	var b strings.Builder
+	for _, printed := range r.logs {
+		b.WriteString(printed.String())
 	}
 	return b.String()
 }

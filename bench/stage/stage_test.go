@@ -24,3 +24,18 @@ func TestInsertKeepsTheRest(t *testing.T) {
 		}
 	}
 }
+
+func TestQuantile(t *testing.T) {
+	var times []time.Duration
+	for i := range 100 {
+		times = append(times, time.Duration(i+1))
+	}
+	for part, want := range map[float64]time.Duration{0: 1, 0.5: 51, 0.99: 100, 1: 100} {
+		if got := Quantile(times, part); got != want {
+			t.Errorf("the quantile of %v is %d, want %d", part, got, want)
+		}
+	}
+	if got := Quantile(times[:1], 0.99); got != 1 {
+		t.Errorf("of one value it is %d", got)
+	}
+}

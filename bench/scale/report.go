@@ -1,0 +1,3 @@
+package main
+
+func report(m *measurement, p *plan) string { return "" }
