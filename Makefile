@@ -3,11 +3,13 @@
 # make stress   a million frames, a hundred thousand connections
 # make bench    compares with other servers, in less than ten minutes, and writes
 #               docs/benchmarks.md
+# make bench-scale  measures several nodes on one Redis, in less than six minutes, and
+#               writes docs/scaling.md
 
 SHELL := bash
 GO ?= go
 
-.PHONY: test lint deps unit client integration stress bench
+.PHONY: test lint deps unit client integration stress bench bench-scale
 
 test: deps lint unit client integration
 
@@ -43,3 +45,6 @@ stress:
 
 bench:
 	$(GO) run ./bench/run
+
+bench-scale:
+	$(GO) run ./bench/scale

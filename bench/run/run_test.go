@@ -4,7 +4,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"regexp"
 	"slices"
@@ -13,25 +12,6 @@ import (
 
 	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
-
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   float64
-	}{
-		{[]float64{3}, 3},
-		{[]float64{9, 1, 2}, 2},
-		{[]float64{4, 1, 3, 100}, 3.5},
-	} {
-		given := slices.Clone(c.values)
-		if got := median(given); got != c.want || !slices.Equal(given, c.values) {
-			t.Errorf("of %v it is %v, want %v, and the order is left alone", c.values, got, c.want)
-		}
-	}
-	if got := median(nil); !math.IsNaN(got) {
-		t.Errorf("of nothing it is %v", got)
-	}
-}
 
 func TestParseLines(t *testing.T) {
 	lines, err := stage.ParseLines([]byte(`{"scenario":"idle","kib_per_conn":5.5,"kib_of_each":[1,4.5],"lost":0}` + "\n" + `{"scenario":"push","lost":2}` + "\n"))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"slices"
 	"time"
 
@@ -39,7 +38,7 @@ func (s samples) add(server string, lines []stage.Line) {
 }
 
 // median is that of a server's figure; it is not a number if there is none.
-func (s samples) median(server, figure string) float64 { return median(s[server][figure]) }
+func (s samples) median(server, figure string) float64 { return stage.Median(s[server][figure]) }
 
 // sum adds up a server's figure over all scenarios and rounds.
 func (s samples) sum(server, field string) (sum float64) {
@@ -53,23 +52,10 @@ func (s samples) sum(server, field string) (sum float64) {
 	return sum
 }
 
-// median is the middle one of values, or the mean of the two in the middle.
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
-}
-
 // spread is how far values lie apart, as a part of their median.
 func spread(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}
-	return (slices.Max(values) - slices.Min(values)) / median(values)
+	return (slices.Max(values) - slices.Min(values)) / stage.Median(values)
 }

@@ -28,6 +28,7 @@ import (
 type options struct {
 	nodes   []int // how many, one after the other
 	conns   int
+	rounds  int           // how often each scenario has its turn
 	rate    int           // pushes a second, where latencies are measured
 	time    time.Duration // of a scenario
 	idle    time.Duration // how long nothing is done
@@ -60,7 +61,8 @@ func parse() options {
 	skip := flag.Bool("skip-million", false, "without a million members")
 	flag.IntVar(&o.conns, "conns", 400, "how many connections")
 	flag.IntVar(&o.rate, "rate", 1000, "pushes a second, where latencies are measured")
-	flag.DurationVar(&o.time, "time", 4*time.Second, "how long a scenario takes")
+	flag.IntVar(&o.rounds, "rounds", 3, "how often each scenario has its turn, of which the median counts")
+	flag.DurationVar(&o.time, "time", 2*time.Second, "how long a scenario takes")
 	flag.DurationVar(&o.idle, "idle", 6*time.Second, "how long nothing is done, to see what Redis uses then: two beats of a node")
 	flag.StringVar(&o.docs, "docs", "docs", "the folder to write the report to")
 	flag.StringVar(&o.raw, "raw", "", "a file to keep what was measured in")
@@ -74,7 +76,7 @@ func parse() options {
 	}
 	if *quick {
 		o.nodes, o.members, o.conns, o.docs = []int{1, 2}, []int{5000}, 50, ""
-		o.time, o.idle = time.Second, time.Second
+		o.rounds, o.time, o.idle = 1, time.Second, time.Second
 	}
 	return o
 }
@@ -87,6 +89,7 @@ type measurement struct {
 	Others  float64 // cores that other processes used meanwhile
 	Redis   string  // its version
 	Conns   int
+	Rounds  int
 	Rate    int
 	Nodes   []*nodesResult
 	Fills   []*fillResult
@@ -144,7 +147,7 @@ func measure(ctx context.Context, o options) (*measurement, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	m := &measurement{Machine: stage.Describe(), Began: time.Now(), Conns: o.conns, Rate: o.rate}
+	m := &measurement{Machine: stage.Describe(), Began: time.Now(), Redis: redisVersion(), Conns: o.conns, Rounds: o.rounds, Rate: o.rate}
 	log.Print("building the programs")
 	if err := stage.Build(ctx, dir, ".", "./bench", "./cmd/caddy"); err != nil {
 		return nil, err

@@ -143,12 +143,12 @@ func (c *cluster) load(o options, extra []string, scenarios ...string) (args []s
 
 // nodesResult is what was measured with some nodes.
 type nodesResult struct {
-	Nodes     int
-	Idle      float64            // CPU of Redis in a second in which nothing is done, in µs
-	Figures   map[string]float64 // those of the load generator, by scenario and field
-	RedisOf   map[string]float64 // CPU of Redis for an op, by scenario, in µs
-	NodesOf   map[string]float64 // that of all nodes together
-	Incidents float64            // messages and connections that were lost
+	Nodes   int
+	Idle    float64            // CPU of Redis in a second in which nothing is done, in µs
+	Figures map[string]float64 // those of the load generator, by scenario and field: medians of rounds
+	RedisOf map[string]float64 // CPU of Redis for an op, by scenario, in µs
+	NodesOf map[string]float64 // that of all nodes together
+	Lost    float64            // messages and connections, of all rounds
 }
 
 // measureNodes measures what nodes and their Redis do for clients.
@@ -173,7 +173,7 @@ func (c *cluster) measure(ctx context.Context, o options) (*nodesResult, time.Du
 		return nil, 0, err
 	}
 	result.Idle = micros(cpu) / took.Seconds()
-	cmd := stage.Command(ctx, "", filepath.Join(c.stage.Programs, "bench"), c.load(o, nil, "push", "stream", "pushrate")...)
+	cmd := stage.Command(ctx, "", filepath.Join(c.stage.Programs, "bench"), c.load(o, nil, slices.Repeat([]string{"push", "stream", "pushrate"}, o.rounds)...)...)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
@@ -191,19 +191,30 @@ func (c *cluster) measure(ctx context.Context, o options) (*nodesResult, time.Du
 	return result, stage.CPUOf(cmd), nil
 }
 
-// take keeps the figures. The last of the processes is Redis.
+// take keeps the medians. The last of the processes is Redis.
 func (r *nodesResult) take(lines []stage.Line) {
-	r.Figures, r.RedisOf, r.NodesOf = map[string]float64{}, map[string]float64{}, map[string]float64{}
+	figures, ofRedis, ofNodes := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	for _, l := range lines {
 		for field, value := range l.Numbers {
-			r.Figures[l.Scenario+"."+field] = value
+			figures[l.Scenario+"."+field] = append(figures[l.Scenario+"."+field], value)
 		}
+		nodes := 0.0
 		for i := range r.Nodes {
-			r.NodesOf[l.Scenario] += l.Numbers[fmt.Sprintf("cpu_us_of_each.%d", i)]
+			nodes += l.Numbers[fmt.Sprintf("cpu_us_of_each.%d", i)]
 		}
-		r.RedisOf[l.Scenario] = l.Numbers[fmt.Sprintf("cpu_us_of_each.%d", r.Nodes)]
-		r.Incidents += l.Numbers["lost"]
+		ofNodes[l.Scenario] = append(ofNodes[l.Scenario], nodes)
+		ofRedis[l.Scenario] = append(ofRedis[l.Scenario], l.Numbers[fmt.Sprintf("cpu_us_of_each.%d", r.Nodes)])
+		r.Lost += l.Numbers["lost"]
 	}
+	r.Figures, r.RedisOf, r.NodesOf = medians(figures), medians(ofRedis), medians(ofNodes)
+}
+
+func medians(all map[string][]float64) map[string]float64 {
+	one := make(map[string]float64, len(all))
+	for name, values := range all {
+		one[name] = stage.Median(values)
+	}
+	return one
 }
 
 // sleep waits, unless ctx ends.

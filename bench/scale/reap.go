@@ -38,6 +38,7 @@ type fillResult struct {
 	Members int
 	Bytes   float64            // of Redis, for a member
 	Seconds float64            // for all of them
+	Failed  int                // calls that were made again
 	Redis   map[string]float64 // CPU of Redis for a member, by what was done, in µs
 }
 
@@ -114,7 +115,7 @@ func readFill(lines *bufio.Scanner) (*fillResult, error) {
 		for _, l := range parsed {
 			switch l.Scenario {
 			case "ready":
-				r.Seconds = float64(r.Members) / r.Seconds
+				r.Seconds, r.Failed = float64(r.Members)/r.Seconds, int(l.Numbers["failed"])
 				return r, nil
 			case "fill":
 				r.Members, r.Bytes = int(l.Numbers["members"]), l.Numbers["bytes"]

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,14 @@ func startRedis(s *stage.Stage, r *stage.Running) (*server, error) {
 		return nil, err
 	}
 	return connectTo(address, cmd.Process.Pid), nil
+}
+
+// redisVersion is that of the program, or nothing.
+func redisVersion() string {
+	out, _ := exec.Command("redis-server", "--version").Output()
+	_, version, _ := strings.Cut(string(out), "v=")
+	version, _, _ = strings.Cut(version, " ")
+	return version
 }
 
 // connectTo makes a client of a Redis that runs.

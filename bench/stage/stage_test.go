@@ -1,6 +1,8 @@
 package stage
 
 import (
+	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -37,5 +39,24 @@ func TestQuantile(t *testing.T) {
 	}
 	if got := Quantile(times[:1], 0.99); got != 1 {
 		t.Errorf("of one value it is %d", got)
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   float64
+	}{
+		{[]float64{3}, 3},
+		{[]float64{9, 1, 2}, 2},
+		{[]float64{4, 1, 3, 100}, 3.5},
+	} {
+		given := slices.Clone(c.values)
+		if got := Median(given); got != c.want || !slices.Equal(given, c.values) {
+			t.Errorf("of %v it is %v, want %v, and the order is left alone", c.values, got, c.want)
+		}
+	}
+	if got := Median(nil); !math.IsNaN(got) {
+		t.Errorf("of nothing it is %v", got)
 	}
 }
