@@ -83,8 +83,7 @@ const legend = `The first node is asked; the %d clients are on the others by tur
 A push has 256 B and is for one user: a POST each by 8 callers at once, one ndjson stream as fast
 as it is taken, and POSTs at a fixed rate of %d a second, by which p50 and p99 are measured, from
 when a push was due to when its client has it. Medians of %d rounds. All processes share the cores:
-pushes/s are what the cores give, not what Redis carries. The more is under way at once, the more
-shares a round trip: the fixed rate is the costly case.
+pushes/s are what the cores give, not what Redis carries.
 
 `
 

@@ -156,7 +156,7 @@ func TestThousands(t *testing.T) {
 
 // example has a cost of 10 µs for everything.
 func example() *measurement {
-	ten := map[string]float64{"push": 10, "stream": 10, "pushrate": 10}
+	ten := map[string]float64{"push": 10, "stream": 10, "pushrate": 20}
 	fill := map[string]float64{}
 	for _, row := range rows {
 		fill[row.name] = 10
@@ -184,6 +184,9 @@ func TestPlanAddsUp(t *testing.T) {
 	}
 	if p.masters != 1 || p.busiest(1) > busy {
 		t.Errorf("%d masters", p.masters)
+	}
+	if dear := p.costly(); dear.push != 20 || cores(dear.redis) <= cores(p.redis) || dear.carried() >= p.carried() {
+		t.Errorf("with dear pushes: %+v", dear)
 	}
 	for _, byInbox := range []bool{false, true} {
 		p.redis = []load{{"more", 1e6, 1, byInbox}}
