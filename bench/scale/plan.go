@@ -18,11 +18,11 @@ const (
 	stays        = 30 * 60 // seconds that a connection lasts
 	pushedEvery  = 5 * 60  // seconds from one push to a user to the next
 	beatEvery    = 60      // seconds from one heartbeat to the next
-	usersOfANode = 200_000 // what max_connections is by default
-	spareNodes   = 0.1     // nodes beyond those that are needed, as a part
-	comesBack    = 30      // seconds in which the users of a killed node come back
-	busy         = 0.6     // how busy the one thread of a Redis may be, of a core
-	memoryFactor = 1.5     // Redis's memory for a byte of data: fragments, buffers, what is under way
+	usersOfANode = 200_000
+	spareNodes   = 0.1 // nodes beyond those that are needed, as a part
+	comesBack    = 30  // seconds in which the users of a killed node come back
+	busy         = 0.6 // how busy the one thread of a Redis may be, of a core
+	memoryFactor = 1.5 // Redis's memory for a byte of data: fragments, buffers, what is under way
 )
 
 // costs are what a plan is computed from: CPU in µs, memory in bytes.
@@ -243,7 +243,7 @@ func (p *plan) write(b *strings.Builder) {
 
 const carries = `Redis carries out commands in one thread. Kept below %.0f %% of a core, so that calls
 do not queue, it has %s µs in a second for the formula above. Users as the plan has them stay
-for %d minutes, and get a push every %d.
+for %d minutes, and get a push every %d minutes.
 
 A push is dear at the fixed rate because Redis sleeps between two commands there, and waking it is
 a large part of what the kernel counts: see a push with one node, which is one look-up. A Redis

@@ -120,7 +120,7 @@ func calls(b *strings.Builder, m *measurement) {
 		"Redis's sockets is in its CPU.\n", len(memberJSON(100_000)), callers)
 	for _, f := range m.Fills {
 		if f.Failed > 0 {
-			fmt.Fprintf(b, "The machine stood still meanwhile: at %s members %d calls took longer than a second, and were made again.\n",
+			fmt.Fprintf(b, "At %s members %d calls had no answer within a second, and were made again.\n",
 				thousands(float64(f.Members), 9), f.Failed)
 		}
 	}
