@@ -1,13 +1,17 @@
 # make test     installs what the tests need, and runs all of them
 # make lint     what costs little: format, vet, staticcheck, caddy fmt
 # make stress   a million frames, a hundred thousand connections
+# make soak     200,000 pushes to 500 clients behind bad networks, with nodes restarted and
+#               killed, for five minutes
 # make bench    compares with other servers, in less than ten minutes, and writes
 #               docs/benchmarks.md
+# make bench-scale  measures several nodes on one Redis, in less than six minutes, and
+#               writes docs/scaling.md
 
 SHELL := bash
 GO ?= go
 
-.PHONY: test lint deps unit client integration stress soak bench
+.PHONY: test lint deps unit client integration stress soak bench bench-scale
 
 test: deps lint unit client integration
 
@@ -41,10 +45,11 @@ integration:
 stress:
 	STRESS=1 $(GO) test -race -timeout 20m -run 'Interleaving|ComeAndGo' ./presence/socket
 
-# 500 clients behind bad networks, two nodes that are restarted and killed, and 200,000
-# pushes: five minutes, and a third of that again for what was in between.
 soak:
 	SOAK=5m $(GO) test -v -count=1 -timeout 20m -run TestSoak ./integration
 
 bench:
 	$(GO) run ./bench/run
+
+bench-scale:
+	$(GO) run ./bench/scale

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,17 +79,18 @@ func dialer(i int) *net.Dialer {
 
 // connect opens a client's connection, and puts its user online.
 func (cs *clients) connect(i int) (net.Conn, error) {
-	conn, err := dialer(i).Dial("tcp", cs.url.Host)
+	to := cs.urls[i%len(cs.urls)]
+	conn, err := dialer(i).Dial("tcp", to.Host)
 	if err != nil {
 		return nil, err
 	}
-	if cs.url.Scheme == "wss" {
+	if to.Scheme == "wss" {
 		// The certificate is one that the server made for itself.
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	r := bufio.NewReaderSize(conn, 512)
-	if err := cs.open(conn, r, i); err != nil {
+	if err := cs.open(conn, r, to, i); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("client %d: %w", i, err)
 	}
@@ -97,9 +99,9 @@ func (cs *clients) connect(i int) (net.Conn, error) {
 	return conn, nil
 }
 
-func (cs *clients) open(conn net.Conn, r *bufio.Reader, i int) error {
+func (cs *clients) open(conn net.Conn, r *bufio.Reader, to *url.URL, i int) error {
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", cs.url.RequestURI(), cs.url.Host); err != nil {
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", to.RequestURI(), to.Host); err != nil {
 		return err
 	}
 	status, err := r.ReadString('\n')

@@ -25,8 +25,8 @@ import (
 
 // options are the command's flags.
 type options struct {
-	url   *url.URL // where clients connect
-	push  string   // where pushes are posted
+	urls  []*url.URL // where clients connect, by turns
+	push  string     // where pushes are posted
 	codec codec
 	pids  []int // the server's processes
 	conns int
@@ -34,6 +34,7 @@ type options struct {
 	rate  int // pushes a second, where they come at a fixed rate
 	time  time.Duration
 	idle  time.Duration
+	times string // a file for the times of pushes, or nothing
 }
 
 func main() {
@@ -56,7 +57,7 @@ const (
 func parse(args []string) (options, []string, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	address := flags.String("url", "ws://127.0.0.1:8080/ws", "where clients connect")
+	address := flags.String("url", "ws://127.0.0.1:8080/ws", "where clients connect; several, with commas, by turns")
 	codec := flags.String("codec", "presence", "what clients speak: presence or centrifuge")
 	pids := flags.String("pid", "", "the server's processes, with commas, whose CPU and memory are counted")
 	flags.StringVar(&o.push, "push", "http://127.0.0.1:2019", "where pushes are posted")
@@ -64,6 +65,7 @@ func parse(args []string) (options, []string, error) {
 	flags.IntVar(&o.size, "size", 256, "bytes of a pushed message")
 	flags.IntVar(&o.rate, "rate", 2000, "pushes a second in pushrate")
 	flags.DurationVar(&o.time, "time", 2*time.Second, "how long a scenario takes")
+	flags.StringVar(&o.times, "times", "", "a file for the times of the last scenario's pushes: a line for each, with when it was sent, in Unix microseconds, and how many it took; 0 is a lost one")
 	flags.DurationVar(&o.idle, "idle", 5*time.Second, "how long idle takes")
 	if err := flags.Parse(args); err != nil {
 		return o, nil, err
@@ -85,16 +87,20 @@ func parse(args []string) (options, []string, error) {
 
 // addresses takes the addresses, if they are of this machine.
 func (o *options) addresses(address string) error {
-	u, err := url.Parse(address)
-	if err != nil {
-		return err
-	}
 	push, err := url.Parse(o.push)
 	if err != nil {
 		return err
 	}
-	o.url = u
-	for _, host := range []string{u.Hostname(), push.Hostname()} {
+	hosts := []string{push.Hostname()}
+	for one := range strings.SplitSeq(address, ",") {
+		u, err := url.Parse(one)
+		if err != nil {
+			return err
+		}
+		o.urls = append(o.urls, u)
+		hosts = append(hosts, u.Hostname())
+	}
+	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 			return fmt.Errorf("%q is no loopback address", host)
 		}
@@ -124,6 +130,7 @@ type result struct {
 	KiBOfEach      []float64 `json:"kib_of_each,omitempty"`            // by process, if there are several
 	PeakKiB        float64   `json:"peak_kib_per_conn,omitempty"`      // the most there was meanwhile
 	CPUMicros      float64   `json:"cpu_us_per_op,omitempty"`          // the server's, user and system
+	CPUOfEach      []float64 `json:"cpu_us_of_each,omitempty"`         // the same by process, if there are several
 	CPUConnSecond  *float64  `json:"cpu_us_per_conn_second,omitempty"` // where nothing is done
 	ClientMicros   float64   `json:"client_cpu_us_per_op,omitempty"`
 	P50Micros      float64   `json:"p50_us,omitempty"`
@@ -153,12 +160,14 @@ func run(o options, names []string) error {
 		if r.ElapsedSeconds == 0 {
 			r.ElapsedSeconds = time.Since(began).Seconds()
 		}
-		cpu, client := usage(o.pids).cpu-before.cpu, usage([]int{os.Getpid()}).cpu-own.cpu
+		after := usage(o.pids)
+		cpu, client := after.cpu-before.cpu, usage([]int{os.Getpid()}).cpu-own.cpu
 		r.Scenario, r.Conns = name, o.conns
 		if r.Ops > 0 {
 			r.CPUMicros = micros(cpu) / float64(r.Ops)
 			r.ClientMicros = micros(client) / float64(r.Ops)
 			r.PerSec = float64(r.Ops) / r.ElapsedSeconds
+			r.CPUOfEach = after.eachSince(before, r.Ops)
 		} else {
 			idle := micros(cpu) / float64(o.conns) / r.ElapsedSeconds
 			r.CPUConnSecond = &idle

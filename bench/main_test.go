@@ -22,10 +22,13 @@ func TestOptionsAreBounded(t *testing.T) {
 	if _, names, err := parse([]string{"-pid", "1,2", "idle", "storm"}); err != nil || len(names) != 2 {
 		t.Errorf("scenarios %v, %v", names, err)
 	}
+	if o, _, err := parse([]string{"-pid", "1", "-url", "ws://127.0.0.1:1/ws,ws://127.0.0.1:2/ws"}); err != nil || len(o.urls) != 2 || o.urls[1].Port() != "2" {
+		t.Errorf("clients connect to %v, %v", o.urls, err)
+	}
 	for _, args := range []string{
 		"", "-pid x", "-pid 1 nothing", "-pid 1 -codec other", "-pid 1 -conns 15001", "-pid 1 -conns 0",
 		"-pid 1 -time 2m", "-pid 1 -size 3", "-pid 1 -url ws://192.0.2.1/ws", "-pid 1 -url ws://example.com/ws",
-		"-pid 1 -push http://192.0.2.1", "-pid 1 -url ws:///ws",
+		"-pid 1 -push http://192.0.2.1", "-pid 1 -url ws://127.0.0.1/ws,ws://192.0.2.1/ws", "-pid 1 -url ws:///ws",
 	} {
 		if _, _, err := parse(strings.Fields(args)); err == nil {
 			t.Errorf("%q is taken", args)
@@ -57,7 +60,7 @@ func TestScenarios(t *testing.T) {
 	defer server.Close()
 	address, _ := url.Parse(server.URL)
 	cs := &clients{options: options{
-		url: &url.URL{Scheme: "ws", Host: address.Host, Path: "/ws"}, push: server.URL, codec: presence{},
+		urls: []*url.URL{{Scheme: "ws", Host: address.Host, Path: "/ws"}}, push: server.URL, codec: presence{},
 		pids: []int{os.Getpid()}, conns: 20, size: 256, rate: 200, time: 20 * time.Millisecond,
 	}}
 	defer cs.close()

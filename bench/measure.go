@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // A pushed text begins with a mark, by which it is known again whatever a server
@@ -113,20 +116,30 @@ func (a *arrivals) latencies() (took []time.Duration, lost int) {
 	return took, lost
 }
 
+// write puts the times of all messages into a file.
+func (a *arrivals) write(file string) error {
+	var b bytes.Buffer
+	for i := range a.sent {
+		sent, came := a.sent[i].Load(), a.came[i].Load()
+		if sent == 0 {
+			continue
+		}
+		took := int64(0)
+		if came > 0 {
+			took = max(1, (came-sent)/int64(time.Microsecond))
+		}
+		fmt.Fprintf(&b, "%d %d\n", a.began.Add(time.Duration(sent)).UnixMicro(), took)
+	}
+	return os.WriteFile(file, b.Bytes(), 0o600)
+}
+
 // spread fills in the quantiles of times.
 func (r *result) spread(times []time.Duration) {
 	if len(times) == 0 {
 		return
 	}
 	slices.Sort(times)
-	r.P50Micros = micros(quantile(times, 0.5))
-	r.P99Micros = micros(quantile(times, 0.99))
+	r.P50Micros = micros(stage.Quantile(times, 0.5))
+	r.P99Micros = micros(stage.Quantile(times, 0.99))
 	r.MaxMicros = micros(times[len(times)-1])
-}
-
-// quantile returns the smallest of the sorted times that so large a part of them
-// does not exceed.
-func quantile(times []time.Duration, part float64) time.Duration {
-	i := int(part * float64(len(times)))
-	return times[min(i, len(times)-1)]
 }

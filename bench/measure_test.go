@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,21 +25,6 @@ func TestMarks(t *testing.T) {
 		if got := findMarks([]byte(message)); !slices.Equal(got, want) {
 			t.Errorf("%.40s has the marks %v, want %v", message, got, want)
 		}
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	var times []time.Duration
-	for i := range 100 {
-		times = append(times, time.Duration(i+1))
-	}
-	for part, want := range map[float64]time.Duration{0: 1, 0.5: 51, 0.99: 100, 1: 100} {
-		if got := quantile(times, part); got != want {
-			t.Errorf("the quantile of %v is %d, want %d", part, got, want)
-		}
-	}
-	if got := quantile(times[:1], 0.99); got != 1 {
-		t.Errorf("of one value it is %d", got)
 	}
 }
 
@@ -62,5 +51,23 @@ func TestLostMessagesAreCounted(t *testing.T) {
 	took, lost := a.latencies()
 	if len(took) != 3 || lost != 1 {
 		t.Errorf("%d came and %d are lost, want 3 and 1", len(took), lost)
+	}
+	file := filepath.Join(t.TempDir(), "times")
+	if err := a.write(file); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := os.ReadFile(file)
+	lost = 0
+	for line := range strings.Lines(string(text)) {
+		var sent, took int64
+		if _, err := fmt.Sscanf(line, "%d %d\n", &sent, &took); err != nil || sent < a.began.UnixMicro() {
+			t.Errorf("%q: %v", line, err)
+		}
+		if took == 0 {
+			lost++
+		}
+	}
+	if n := strings.Count(string(text), "\n"); n != 4 || lost != 1 {
+		t.Errorf("%d lines, of which %d are lost, want 4 and 1", n, lost)
 	}
 }

@@ -13,6 +13,19 @@ type used struct {
 	cpu  time.Duration // user and system
 	rss  int64         // resident memory in bytes
 	each []int64       // resident memory of each process
+	cpus []time.Duration
+}
+
+// eachSince is what each of several processes has used for an op, in microseconds.
+func (u used) eachSince(before used, ops int) []float64 {
+	if len(u.cpus) < 2 {
+		return nil
+	}
+	each := make([]float64, len(u.cpus))
+	for i := range each {
+		each[i] = micros(u.cpus[i]-before.cpus[i]) / float64(ops)
+	}
+	return each
 }
 
 // clockTick is USER_HZ, which Linux has as 100 for every program.
@@ -31,6 +44,7 @@ func usage(pids []int) used {
 		sum.cpu += cpu
 		sum.rss += rss
 		sum.each = append(sum.each, rss)
+		sum.cpus = append(sum.cpus, cpu)
 	}
 	return sum
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 )
@@ -33,5 +34,16 @@ func TestUsageAddsUp(t *testing.T) {
 	u := usage([]int{os.Getpid(), none})
 	if u.rss == 0 || len(u.each) != 2 || u.each[0] != u.rss || u.each[1] != 0 {
 		t.Errorf("this process uses %+v", u)
+	}
+}
+
+func TestEachProcessHasItsShare(t *testing.T) {
+	before := used{cpus: []time.Duration{time.Second, 0}}
+	after := used{cpus: []time.Duration{2 * time.Second, 3 * time.Second}}
+	if got := after.eachSince(before, 1_000_000); !slices.Equal(got, []float64{1, 3}) {
+		t.Errorf("%v, want 1 and 3 µs", got)
+	}
+	if got := (used{cpus: after.cpus[:1]}).eachSince(used{cpus: before.cpus[:1]}, 1); got != nil {
+		t.Errorf("of one process it is %v", got)
 	}
 }

@@ -40,7 +40,10 @@ func (cs *clients) timed(work func(*arrivals) (int, error)) (result, error) {
 	took, lost := times.latencies()
 	r := result{Ops: pushed, Lost: lost}
 	r.spread(took)
-	return r, nil
+	if cs.times != "" {
+		err = times.write(cs.times)
+	}
+	return r, err
 }
 
 // pushClosedLoop has a few callers, each of which pushes to one user after the

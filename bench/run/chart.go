@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // panels are the parts of the chart: a figure each, with a bar for each server.
@@ -81,6 +83,6 @@ func panel(b *strings.Builder, m *measurement, shown []server, p column, x, y in
 		top := y + (i+1)*rowHeight
 		fmt.Fprintf(b, `<text x="%d" y="%d">%s</text>`, x, top+11, strings.ReplaceAll(s.title, "`", ""))
 		fmt.Fprintf(b, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="2"/>`, class, x+labelWidth, top, length, barHeight)
-		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s</text>`+"\n", float64(x+labelWidth)+length+6, top+11, number(v*p.scale))
+		fmt.Fprintf(b, `<text x="%.1f" y="%d">%s</text>`+"\n", float64(x+labelWidth)+length+6, top+11, stage.Number(v*p.scale))
 	}
 }

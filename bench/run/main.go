@@ -15,11 +15,12 @@ import (
 	"log"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // options are the command's flags.
@@ -108,7 +109,7 @@ func measure(ctx context.Context, o options) (*measurement, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	m := &measurement{Machine: describe(), Began: began, Conns: o.conns, ScenarioTime: o.time, Idle: o.idle, Samples: samples{}}
+	m := &measurement{Machine: stage.Describe(), Began: began, Conns: o.conns, ScenarioTime: o.time, Idle: o.idle, Samples: samples{}}
 	ready, err := build(ctx, dir, o, m)
 	if err != nil {
 		return nil, err
@@ -122,13 +123,13 @@ func measure(ctx context.Context, o options) (*measurement, error) {
 			return nil, err
 		}
 	}
-	m.Machine.LoadAfter, m.Took = load(), time.Since(began)
+	m.Machine.LoadAfter, m.Took = stage.Load(), time.Since(began)
 	return m, nil
 }
 
 // rounds measures, and keeps account of what the machine did besides.
 func rounds(ctx context.Context, dir string, ready []server, o options, m *measurement) error {
-	began, before := time.Now(), busy()
+	began, before := time.Now(), stage.Busy()
 	var own time.Duration
 	for round := range o.rounds {
 		for i := range ready {
@@ -147,24 +148,20 @@ func rounds(ctx context.Context, dir string, ready []server, o options, m *measu
 		}
 		m.Rounds++
 	}
-	m.Others = max(0, (busy()-before-own).Seconds()/time.Since(began).Seconds())
+	m.Others = max(0, (stage.Busy()-before-own).Seconds()/time.Since(began).Seconds())
 	return nil
 }
 
 // build makes the programs of all servers, and returns those that can run here. A
 // program that is not installed excuses any but this module.
 func build(ctx context.Context, dir string, o options, m *measurement) ([]server, error) {
-	programs := map[string][]string{
-		"bench": {".", "./bench"},
-		"caddy": {".", "./cmd/caddy"},
-		"peers": {"bench/peers", "./naive", "./plain", "./centrifuge"},
-	}
-	for _, name := range []string{"bench", "caddy", "peers"} {
-		log.Printf("building %s", name)
-		args := append([]string{"build", "-o", dir + string(filepath.Separator)}, programs[name][1:]...)
-		if out, err := command(ctx, programs[name][0], "go", args...).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("building %s: %w\n%s", name, err, out)
-		}
+	log.Print("building the programs")
+	err := errors.Join(
+		stage.Build(ctx, dir, ".", "./bench", "./cmd/caddy"),
+		stage.Build(ctx, dir, "bench/peers", "./naive", "./plain", "./centrifuge"),
+	)
+	if err != nil {
+		return nil, err
 	}
 	var ready []server
 	for _, s := range servers {

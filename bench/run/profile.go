@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // profiled are the scenarios of which a profile shows where this module's CPU goes.
@@ -57,12 +59,12 @@ func profile(ctx context.Context, dir, scenario string, o options) (map[string]f
 	var failed error
 	done := make(chan struct{})
 	start := s.start
-	s.start = func(st *stage) (*running, error) {
+	s.start = func(st *stage.Stage) (*stage.Running, error) {
 		r, err := start(st)
 		if err == nil {
 			go func() {
 				defer close(done)
-				failed = fetchProfile(ctx, r.push, file, connecting, length)
+				failed = fetchProfile(ctx, r.Push, file, connecting, length)
 			}()
 		}
 		return r, err
@@ -74,7 +76,7 @@ func profile(ctx context.Context, dir, scenario string, o options) (map[string]f
 	if failed != nil {
 		return nil, failed
 	}
-	out, err := command(ctx, dir, "go", "tool", "pprof", "-top", "-cum", "-nodecount=100000", "-nodefraction=0", filepath.Join(dir, "caddy"), file).Output()
+	out, err := stage.Command(ctx, dir, "go", "tool", "pprof", "-top", "-cum", "-nodecount=100000", "-nodefraction=0", filepath.Join(dir, "caddy"), file).Output()
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // column is a figure in a table.
@@ -111,7 +113,7 @@ func figures(b *strings.Builder, m *measurement) {
 		}
 		fmt.Fprintf(b, "| %s |", s.title)
 		for _, c := range columns {
-			fmt.Fprintf(b, " %s |", number(m.Samples.median(s.name, c.figure)*c.scale))
+			fmt.Fprintf(b, " %s |", stage.Number(m.Samples.median(s.name, c.figure)*c.scale))
 		}
 		b.WriteString("\n")
 	}
@@ -165,15 +167,15 @@ func others(b *strings.Builder, m *measurement) {
 	s := m.Samples
 	b.WriteString("| what | |\n|---|---|\n")
 	for _, name := range []string{oursTLS, naiveTLS} {
-		fmt.Fprintf(b, "| %s: KiB of an idle connection | %s |\n", title(name), number(s.median(name, idleKiB)))
-		fmt.Fprintf(b, "| %s: CPU of a connect, µs | %s |\n", title(name), number(s.median(name, connectCPU)))
+		fmt.Fprintf(b, "| %s: KiB of an idle connection | %s |\n", title(name), stage.Number(s.median(name, idleKiB)))
+		fmt.Fprintf(b, "| %s: CPU of a connect, µs | %s |\n", title(name), stage.Number(s.median(name, connectCPU)))
 	}
-	fmt.Fprintf(b, "| %s: KiB of a connection | %s |\n", title(oursPings), number(s.median(oursPings, idleKiB)))
-	fmt.Fprintf(b, "| %s: CPU of a connection in a second, µs | %s |\n", title(oursPings), number(s.median(oursPings, idleCPU)))
-	fmt.Fprintf(b, "| %s, no ping due: CPU of a connection in a second, µs | %s |\n", title(ours), number(s.median(ours, idleCPU)))
-	fmt.Fprintf(b, "| %s: CPU of a push to one in an ndjson stream, µs | %s |\n", title(ours), number(s.median(ours, streamCPU)))
+	fmt.Fprintf(b, "| %s: KiB of a connection | %s |\n", title(oursPings), stage.Number(s.median(oursPings, idleKiB)))
+	fmt.Fprintf(b, "| %s: CPU of a connection in a second, µs | %s |\n", title(oursPings), stage.Number(s.median(oursPings, idleCPU)))
+	fmt.Fprintf(b, "| %s, no ping due: CPU of a connection in a second, µs | %s |\n", title(ours), stage.Number(s.median(ours, idleCPU)))
+	fmt.Fprintf(b, "| %s: CPU of a push to one in an ndjson stream, µs | %s |\n", title(ours), stage.Number(s.median(ours, streamCPU)))
 	if redis := s.median(nodeWS, "idle.kib_of_each.0"); !math.IsNaN(redis) {
-		fmt.Fprintf(b, "| %s: KiB of an idle connection in Node, in Redis | %s, %s |\n", title(nodeWS), number(s.median(nodeWS, "idle.kib_of_each.1")), number(redis))
+		fmt.Fprintf(b, "| %s: KiB of an idle connection in Node, in Redis | %s, %s |\n", title(nodeWS), stage.Number(s.median(nodeWS, "idle.kib_of_each.1")), stage.Number(redis))
 	}
 }
 
@@ -197,22 +199,6 @@ func verdicts(b *strings.Builder, m *measurement) {
 	}
 }
 
-// number prints a figure with three digits, or a dash if there is none.
-func number(v float64) string {
-	switch {
-	case math.IsNaN(v) || math.IsInf(v, 0):
-		return "–"
-	case math.Abs(v) >= 1000:
-		return fmt.Sprintf("%.1fk", v/1000)
-	case math.Abs(v) >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case math.Abs(v) >= 10:
-		return fmt.Sprintf("%.1f", v)
-	default:
-		return fmt.Sprintf("%.2f", v)
-	}
-}
-
 // part prints a ratio, or a dash if there is none.
 func part(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -221,36 +207,10 @@ func part(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// What is between these lines of docs/benchmarks.md is written anew; the rest of
-// the file is kept.
-const (
-	beginMark = "<!-- make bench writes from here -->\n"
-	endMark   = "<!-- to here -->\n"
-)
-
-// insert puts the text between the marks of a document.
-func insert(document, text string) (string, error) {
-	before, rest, begins := strings.Cut(document, beginMark)
-	_, after, ends := strings.Cut(rest, endMark)
-	if !begins || !ends {
-		return "", errors.New("the document has not both marks")
-	}
-	return before + beginMark + text + endMark + after, nil
-}
-
 // writeDocs writes the report into benchmarks.md, and the chart beside it.
 func writeDocs(dir, text, chart string) error {
-	name := filepath.Join(dir, "benchmarks.md")
-	document, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	whole, err := insert(string(document), text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
 	return errors.Join(
-		os.WriteFile(name, []byte(whole), 0o644),
+		stage.WritePart(filepath.Join(dir, "benchmarks.md"), "bench", text),
 		os.WriteFile(filepath.Join(dir, "benchmarks.svg"), []byte(chart), 0o644),
 	)
 }

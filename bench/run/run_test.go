@@ -4,43 +4,17 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   float64
-	}{
-		{[]float64{3}, 3},
-		{[]float64{9, 1, 2}, 2},
-		{[]float64{4, 1, 3, 100}, 3.5},
-	} {
-		given := slices.Clone(c.values)
-		if got := median(given); got != c.want || !slices.Equal(given, c.values) {
-			t.Errorf("of %v it is %v, want %v, and the order is left alone", c.values, got, c.want)
-		}
-	}
-	if got := median(nil); !math.IsNaN(got) {
-		t.Errorf("of nothing it is %v", got)
-	}
-}
-
-func TestParseBusy(t *testing.T) {
-	const stat = "cpu  100 20 30 4000 500 6 7 8 90 10\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
-	if got, want := parseBusy(stat), 1710*time.Millisecond; got != want {
-		t.Errorf("%v, want %v", got, want)
-	}
-}
-
 func TestParseLines(t *testing.T) {
-	lines, err := parseLines([]byte(`{"scenario":"idle","kib_per_conn":5.5,"kib_of_each":[1,4.5],"lost":0}` + "\n" + `{"scenario":"push","lost":2}` + "\n"))
+	lines, err := stage.ParseLines([]byte(`{"scenario":"idle","kib_per_conn":5.5,"kib_of_each":[1,4.5],"lost":0}` + "\n" + `{"scenario":"push","lost":2}` + "\n"))
 	if err != nil || len(lines) != 2 {
 		t.Fatalf("%v, %v", lines, err)
 	}
@@ -55,7 +29,7 @@ func TestParseLines(t *testing.T) {
 	if len(s[ours]["idle.kib_per_conn"]) != 2 || s.sum(ours, "lost") != 2 {
 		t.Errorf("the samples are %v", s)
 	}
-	if _, err := parseLines([]byte("panic: no JSON\n")); err == nil {
+	if _, err := stage.ParseLines([]byte("panic: no JSON\n")); err == nil {
 		t.Error("a line that is no JSON is taken")
 	}
 }
@@ -127,18 +101,6 @@ func TestReport(t *testing.T) {
 	text = report(m)
 	if !strings.Contains(text, "not measured") || !strings.Contains(text, "net/http 3.") {
 		t.Errorf("neither what is missing nor what was lost is told:\n%s", text)
-	}
-}
-
-func TestInsertKeepsTheRest(t *testing.T) {
-	got, err := insert("before\n"+beginMark+"old\n"+endMark+"after\n", "new\n")
-	if want := "before\n" + beginMark + "new\n" + endMark + "after\n"; err != nil || got != want {
-		t.Errorf("%q, %v", got, err)
-	}
-	for _, bad := range []string{"", beginMark, endMark, endMark + beginMark} {
-		if _, err := insert(bad, "new"); err == nil {
-			t.Errorf("%q is taken", bad)
-		}
 	}
 }
 

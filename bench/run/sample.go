@@ -1,14 +1,15 @@
 package main
 
 import (
-	"math"
 	"slices"
 	"time"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // measurement is all that was measured in one go.
 type measurement struct {
-	Machine      machine
+	Machine      stage.Machine
 	Began        time.Time
 	Took         time.Duration
 	Conns        int
@@ -24,20 +25,20 @@ type measurement struct {
 // samples has the figures of each round, by server, and by scenario and field.
 type samples map[string]map[string][]float64
 
-func (s samples) add(server string, lines []line) {
+func (s samples) add(server string, lines []stage.Line) {
 	if s[server] == nil {
 		s[server] = map[string][]float64{}
 	}
 	for _, l := range lines {
-		for field, value := range l.numbers {
-			name := l.scenario + "." + field
+		for field, value := range l.Numbers {
+			name := l.Scenario + "." + field
 			s[server][name] = append(s[server][name], value)
 		}
 	}
 }
 
 // median is that of a server's figure; it is not a number if there is none.
-func (s samples) median(server, figure string) float64 { return median(s[server][figure]) }
+func (s samples) median(server, figure string) float64 { return stage.Median(s[server][figure]) }
 
 // sum adds up a server's figure over all scenarios and rounds.
 func (s samples) sum(server, field string) (sum float64) {
@@ -51,23 +52,10 @@ func (s samples) sum(server, field string) (sum float64) {
 	return sum
 }
 
-// median is the middle one of values, or the mean of the two in the middle.
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
-}
-
 // spread is how far values lie apart, as a part of their median.
 func spread(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}
-	return (slices.Max(values) - slices.Min(values)) / median(values)
+	return (slices.Max(values) - slices.Min(values)) / stage.Median(values)
 }

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/seed-57c14f3c/caddy-presence/bench/stage"
 )
 
 // server is one of those that are compared.
@@ -17,7 +19,7 @@ type server struct {
 	scenarios string
 
 	prepare func(context.Context) error
-	start   func(*stage) (*running, error)
+	start   func(*stage.Stage) (*stage.Running, error)
 }
 
 // Names of servers, by which measurements are kept.
@@ -63,22 +65,22 @@ const global = `{
 `
 
 // startOurs starts Caddy with this module, its members in memory.
-func startOurs(scheme, option string) func(*stage) (*running, error) {
-	return func(s *stage) (*running, error) {
-		site, admin := s.address(), s.address()
-		caddyfile := fmt.Sprintf(global, admin) + s.site(scheme, site, "presence /ws {\n\t\t"+option+"\n\t}")
-		r := &running{url: socketURL(scheme, site), push: "http://" + admin}
-		return r, s.caddy("caddy", caddyfile, r, site, admin)
+func startOurs(scheme, option string) func(*stage.Stage) (*stage.Running, error) {
+	return func(s *stage.Stage) (*stage.Running, error) {
+		site, admin := s.Address(), s.Address()
+		caddyfile := fmt.Sprintf(global, admin) + s.Site(scheme, site, "presence /ws {\n\t\t"+option+"\n\t}")
+		r := &stage.Running{URL: socketURL(scheme, site), Push: "http://" + admin}
+		return r, s.Caddy("caddy", caddyfile, r, site, admin)
 	}
 }
 
 // startNaive starts Caddy with the obvious handler.
-func startNaive(scheme string) func(*stage) (*running, error) {
-	return func(s *stage) (*running, error) {
-		site := s.address()
-		caddyfile := fmt.Sprintf(global, "off") + s.site(scheme, site, "naive")
-		r := &running{url: socketURL(scheme, site), push: scheme + "://" + site}
-		return r, s.caddy("naive", caddyfile, r, site)
+func startNaive(scheme string) func(*stage.Stage) (*stage.Running, error) {
+	return func(s *stage.Stage) (*stage.Running, error) {
+		site := s.Address()
+		caddyfile := fmt.Sprintf(global, "off") + s.Site(scheme, site, "naive")
+		r := &stage.Running{URL: socketURL(scheme, site), Push: scheme + "://" + site}
+		return r, s.Caddy("naive", caddyfile, r, site)
 	}
 }
 
@@ -87,29 +89,29 @@ func socketURL(scheme, site string) string {
 	return strings.Replace(scheme, "http", "ws", 1) + "://" + site + "/ws"
 }
 
-func startPlain(s *stage) (*running, error) {
-	address := s.address()
-	r := &running{url: "ws://" + address + "/ws", push: "http://" + address}
-	return r, s.run(r, s.command("plain", "-listen", address), "tcp", address)
+func startPlain(s *stage.Stage) (*stage.Running, error) {
+	address := s.Address()
+	r := &stage.Running{URL: "ws://" + address + "/ws", Push: "http://" + address}
+	return r, s.Run(r, s.Command("plain", "-listen", address), "tcp", address)
 }
 
 // startProxied starts Caddy in front of the plain server, to which pushes go as
 // they come.
-func startProxied(s *stage) (*running, error) {
+func startProxied(s *stage.Stage) (*stage.Running, error) {
 	r, err := startPlain(s)
 	if err != nil {
 		return r, err
 	}
-	site := s.address()
-	backend := strings.TrimPrefix(r.push, "http://")
-	r.url = "ws://" + site + "/ws"
-	return r, s.caddy("caddy", fmt.Sprintf(global, "off")+s.site("http", site, "reverse_proxy "+backend), r, site)
+	site := s.Address()
+	backend := strings.TrimPrefix(r.Push, "http://")
+	r.URL = "ws://" + site + "/ws"
+	return r, s.Caddy("caddy", fmt.Sprintf(global, "off")+s.Site("http", site, "reverse_proxy "+backend), r, site)
 }
 
-func startCentrifuge(s *stage) (*running, error) {
-	address := s.address()
-	r := &running{url: "ws://" + address + "/ws", push: "http://" + address}
-	return r, s.run(r, s.command("centrifuge", "-listen", address), "tcp", address)
+func startCentrifuge(s *stage.Stage) (*stage.Running, error) {
+	address := s.Address()
+	r := &stage.Running{URL: "ws://" + address + "/ws", Push: "http://" + address}
+	return r, s.Run(r, s.Command("centrifuge", "-listen", address), "tcp", address)
 }
 
 // nodeDir has the server on Node.
@@ -125,21 +127,21 @@ func prepareNode(ctx context.Context) error {
 	if _, err := os.Stat(nodeDir + "/node_modules/ws"); err == nil {
 		return nil
 	}
-	if out, err := command(ctx, nodeDir, "npm", "ci", "--no-audit", "--no-fund", "--silent").CombinedOutput(); err != nil {
+	if out, err := stage.Command(ctx, nodeDir, "npm", "ci", "--no-audit", "--no-fund", "--silent").CombinedOutput(); err != nil {
 		return fmt.Errorf("npm ci: %w: %.300s", err, out)
 	}
 	return nil
 }
 
 // startNode starts Redis, without files, and the server on Node.
-func startNode(s *stage) (*running, error) {
-	address, socket := s.address(), filepath.Join(s.dir, "redis.sock")
-	r := &running{url: "ws://" + address + "/ws", push: "http://" + address}
-	redis := command(s.ctx, s.dir, "redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no")
-	if err := s.run(r, redis, "unix", socket); err != nil {
+func startNode(s *stage.Stage) (*stage.Running, error) {
+	address, socket := s.Address(), filepath.Join(s.Dir, "redis.sock")
+	r := &stage.Running{URL: "ws://" + address + "/ws", Push: "http://" + address}
+	redis := stage.Command(s.Ctx, s.Dir, "redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no")
+	if err := s.Run(r, redis, "unix", socket); err != nil {
 		return r, err
 	}
 	_, port, _ := strings.Cut(address, ":")
-	err := s.run(r, command(s.ctx, nodeDir, "node", "server.js", port, socket), "tcp", address)
+	err := s.Run(r, stage.Command(s.Ctx, nodeDir, "node", "server.js", port, socket), "tcp", address)
 	return r, err
 }

@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// machine is where it was measured.
-type machine struct {
+// Machine is where it was measured.
+type Machine struct {
 	CPU        string
 	Cores      int
 	Memory     string
@@ -22,26 +22,27 @@ type machine struct {
 	LoadAfter  string
 }
 
-func describe() machine {
-	return machine{
+// Describe looks at this machine, and at what is measured.
+func Describe() Machine {
+	return Machine{
 		CPU:    field("/proc/cpuinfo", "model name"),
 		Cores:  runtime.NumCPU(),
 		Memory: gibibytes(field("/proc/meminfo", "MemTotal")),
 		Kernel: strings.TrimSpace(file("/proc/sys/kernel/osrelease")),
 		Go:     runtime.Version(), Node: output("node", "--version"),
 		Source:     output("git", "describe", "--always", "--dirty=, changed"),
-		LoadBefore: load(),
+		LoadBefore: Load(),
 	}
 }
 
-// load is the load average of the last minute.
-func load() string {
+// Load is the load average of the last minute.
+func Load() string {
 	average, _, _ := strings.Cut(file("/proc/loadavg"), " ")
 	return average
 }
 
-// busy is how long all cores have worked since the machine started.
-func busy() time.Duration {
+// Busy is how long all cores have worked since the machine started.
+func Busy() time.Duration {
 	return parseBusy(file("/proc/stat"))
 }
 
