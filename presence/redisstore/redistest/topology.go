@@ -56,23 +56,16 @@ func StartReplicatedCluster(t testing.TB, n int) (masters, replicas []*Server) {
 		s.awaitCluster(fmt.Sprintf("cluster_known_nodes:%d", 2*n))
 	}
 	for i, s := range replicas {
-		id, err := masters[i].Client().ClusterMyID(ctx).Result()
+		of, err := masters[i].Client().ClusterMyID(ctx).Result()
 		must(t, err)
-		must(t, s.Client().ClusterReplicate(ctx, id).Err())
-	}
-	for i, s := range replicas {
-		s.awaitCluster("cluster_state:ok")
-		s.await("master_link_status:up", func(c *redis.Client) (string, error) { return c.Info(ctx, "replication").Result() })
-		// The others take it for a replica only when they were told so.
+		must(t, s.Client().ClusterReplicate(ctx, of).Err())
 		id, err := s.Client().ClusterMyID(ctx).Result()
 		must(t, err)
-		for _, other := range masters {
+		s.await("master_link_status:up", func(c *redis.Client) (string, error) { return c.Info(ctx, "replication").Result() })
+		s.awaitCluster("cluster_state:ok")
+		for _, other := range masters { // which vote
 			other.await(id+" ", func(c *redis.Client) (string, error) {
-				id, err := masters[i].Client().ClusterMyID(ctx).Result()
-				if err != nil {
-					return "", err
-				}
-				lines, err := c.Do(ctx, "CLUSTER", "REPLICAS", id).StringSlice()
+				lines, err := c.Do(ctx, "CLUSTER", "REPLICAS", of).StringSlice()
 				return strings.Join(lines, "\n"), err
 			})
 		}
