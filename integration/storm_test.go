@@ -73,7 +73,7 @@ func storm(t *testing.T, addr string, clients int) []net.Conn {
 	var wg sync.WaitGroup
 	for i := range conns {
 		wg.Go(func() {
-			conn, err := stormClient(addr, i)
+			conn, _, _, err := stormClient(addr, i, fmt.Sprintf(`{"action":"open","id":%d,"ref":1}`, i))
 			if conns[i] = conn; err != nil {
 				t.Errorf("client %d: %v", i, err)
 			}
@@ -83,40 +83,51 @@ func storm(t *testing.T, addr string, clients int) []net.Conn {
 	return conns
 }
 
-// stormClient is a client that costs next to nothing. There are several source
+// stormClient is a client that costs next to nothing. It opens with a frame, and
+// returns what its other frames are read from, and the reply. There are several source
 // addresses, or ports would run out.
-func stormClient(addr string, i int) (net.Conn, error) {
+func stormClient(addr string, i int, open string) (net.Conn, *bufio.Reader, string, error) {
 	const addresses = 8
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%addresses))}, Timeout: time.Minute}
 	conn, err := dialer.Dial("tcp4", addr)
 	if err != nil {
-		return nil, err
+		return nil, nil, "", err
 	}
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	open := fmt.Sprintf(`{"action":"open","id":%d,"ref":1}`, i)
 	_, err = fmt.Fprintf(conn, "GET /ws HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n%s%s", addr,
-		[]byte{0x81, 0x80 | byte(len(open)), 0, 0, 0, 0}, open)
+		[]byte{0x81, 0x80 | 126, byte(len(open) >> 8), byte(len(open)), 0, 0, 0, 0}, open)
 	if err != nil {
-		return conn, err
+		return conn, nil, "", err
 	}
 	r := bufio.NewReaderSize(conn, 512)
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
-		return conn, err
+		return conn, r, "", err
 	}
-	var head [2]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return conn, err
+	reply, err := stormFrame(r)
+	if err == nil && (res.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(reply, `"ok":true`)) {
+		err = errors.New(res.Status + " " + reply)
 	}
-	reply := make([]byte, head[1])
-	if _, err := io.ReadFull(r, reply); err != nil {
-		return conn, err
+	return conn, r, reply, err
+}
+
+// stormFrame reads a frame of less than 64 KiB.
+func stormFrame(r *bufio.Reader) (string, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:2]); err != nil {
+		return "", err
 	}
-	if res.StatusCode != http.StatusSwitchingProtocols || !strings.Contains(string(reply), `"ok":true`) {
-		return conn, errors.New(res.Status + " " + string(reply))
+	size := int(head[1])
+	if size == 126 {
+		if _, err := io.ReadFull(r, head[2:]); err != nil {
+			return "", err
+		}
+		size = int(head[2])<<8 | int(head[3])
 	}
-	return conn, nil
+	frame := make([]byte, size)
+	_, err := io.ReadFull(r, frame)
+	return string(frame), err
 }
 
 // expectMembers wants so many members, each on one connection, by all that the API
