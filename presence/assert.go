@@ -138,4 +138,7 @@ func (h *Hub) moveOne(a *Attachment, from, to Store) {
 			zap.String("hub", h.name), zap.Error(err))
 	}
 	h.depart(from, []Departure{old})
+	if r := a.resume.Load(); r != nil {
+		r.recheck()
+	}
 }

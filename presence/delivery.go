@@ -53,6 +53,7 @@ func (d *Delivery) Result(ctx context.Context) PushResult {
 		defer cancel()
 		got = collect(ctx, d.shares, &r, got)
 	}
+	d.report.over.Store(true)
 	if d.undelivered != nil {
 		d.undelivered(got)
 	}

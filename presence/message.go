@@ -87,6 +87,8 @@ type Report struct {
 
 	stats *Stats // that count it too, or nil
 
+	over atomic.Bool // nobody waits for receipts any more
+
 	mu       sync.Mutex // guards the fields below
 	receipts int
 	got      map[UserID]struct{} // who has confirmed it; nil if nobody has

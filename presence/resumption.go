@@ -2,6 +2,7 @@ package presence
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -54,6 +55,9 @@ const (
 
 	// maxHeld is how many messages a connection holds; the store has the others.
 	maxHeld = 128
+
+	// maxAwaited is how many receipts of a connection may be waited for.
+	maxAwaited = 1024
 
 	// maxRecoveries is how many connections of a hub look up what they have missed
 	// at once.
@@ -133,8 +137,7 @@ func (r *resumption) sendLocked(m *keptMessage) bool {
 		msg := NewMessage(envelope(next, m.place.Seq != 0, m.body))
 		msg.report = m.report
 		if m.ack && m.place.Seq != 0 && m.report != nil {
-			m.report.await()
-			r.acks = append(r.acks, awaited{m.toMany, m.place, m.report})
+			r.awaitLocked(m)
 		}
 		out := r.a.conn.Send(msg)
 		m.record(out)
@@ -146,6 +149,18 @@ func (r *resumption) sendLocked(m *keptMessage) bool {
 	}
 	r.at = next
 	return m.place.Seq != 0
+}
+
+// awaitLocked notes that a receipt is wanted. Those that nobody waits for any more are
+// forgotten, or a client that gives none would fill the memory. r.mu must be held.
+func (r *resumption) awaitLocked(m *keptMessage) {
+	r.acks = slices.DeleteFunc(r.acks, func(w awaited) bool { return w.report.over.Load() })
+	if len(r.acks) >= maxAwaited {
+		r.acks[0].report.release()
+		r.acks = slices.Delete(r.acks, 0, 1)
+	}
+	m.report.await()
+	r.acks = append(r.acks, awaited{m.toMany, m.place, m.report})
 }
 
 // record counts what became of a message.
