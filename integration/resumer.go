@@ -62,7 +62,7 @@ func (r *Resumer) Visit(ctx context.Context, url string) error {
 		resume = fmt.Sprintf("%q", r.offset)
 	}
 	r.mu.Unlock()
-	open := fmt.Sprintf(`{"action":"open","id":%q,"type":"driver","resume":%s,"ref":1}`, r.ID, resume)
+	open := fmt.Sprintf(`{"action":"open","id":%q,"type":"driver","device":"d","resume":%s,"ref":1}`, r.ID, resume)
 	if err := ws.Write(ctx, websocket.MessageText, []byte(open)); err != nil {
 		return err
 	}

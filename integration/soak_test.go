@@ -220,17 +220,16 @@ func (s *soak) finish() {
 	for _, u := range s.users {
 		s.push(u)
 	}
-	missing := 0
+	var missing []string
 	Eventually(s.t, func() bool {
-		missing = 0
+		missing = nil
 		for _, u := range s.users {
-			got := u.Got()
-			if len(got) == 0 || got[len(got)-1] != strconv.Itoa(u.n) {
-				missing++
+			if got := u.Got(); len(got) == 0 || got[len(got)-1] != strconv.Itoa(u.n) {
+				missing = append(missing, fmt.Sprintf("%s got %q last, not %d", u.ID, got[max(0, len(got)-3):], u.n))
 			}
 		}
-		return missing == 0
-	}, func() string { return fmt.Sprintf("%d users have not got their last push", missing) })
+		return len(missing) == 0
+	}, func() string { return strings.Join(missing, "; ") })
 	lost, maybe, doubles, opens := 0, 0, 0, 0
 	for _, u := range s.users {
 		lost += u.judge(s.t)

@@ -87,9 +87,9 @@ func (s *keptSelector) leavesOut(id ConnID, m *Member) bool {
 // merge puts the messages of both series into one order, and leaves those out that
 // are not for this connection.
 func (r *resumption) merge(rec *Recovered) []*keptMessage {
-	id, member := r.hub.ConnID(r.a), r.a.Member()
+	id, member := r.hub.ConnID(r.a), r.a.member.Load()
 	if member == nil {
-		return nil
+		return nil // it is about to end
 	}
 	var out []*keptMessage
 	add := func(k Kept, toMany bool, epoch string) {

@@ -23,6 +23,8 @@ type resumption struct {
 	live  bool       // messages are handed over as they come; else they are held
 	ended bool
 	due   bool           // a catch-up will come
+	busy  bool           // one is under way
+	again bool           // and another is to follow it
 	held  []*keptMessage // for later, in the order in which they came
 	acks  []awaited
 }
@@ -202,6 +204,9 @@ func (r *resumption) beginLater(since Offset, knows bool) {
 
 // takeLocked is begin, for a client that knows where it is. r.mu must be held.
 func (r *resumption) takeLocked(rec *Recovered) {
+	if r.a.Member() == nil {
+		return // it is about to end
+	}
 	if rec.Complete {
 		for _, m := range r.merge(rec) {
 			r.live = true // or else it would be held
@@ -248,27 +253,43 @@ func (r *resumption) catchUp() {
 		r.mu.Unlock()
 		return
 	}
-	r.live = false
+	if r.busy {
+		r.again = true
+		r.mu.Unlock()
+		return
+	}
+	r.busy, r.live = true, false
 	since := r.at
 	r.mu.Unlock()
 	rec, err := r.recover(since)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.busy = false
 	switch {
 	case r.ended:
-	case err != nil:
+		return
+	case err != nil, !r.tellLocked(&rec):
 		r.catchUpLocked(behindPause)
 	default:
-		if !rec.Complete && !r.knows {
-			if r.a.conn.Send(NewMessage(lostFrame(rec.Now))) == Full {
-				r.catchUpLocked(behindPause)
-				return
-			}
-			r.hub.stats.lost.Add(1)
-		}
-		r.knows = false
 		r.takeLocked(&rec)
 	}
+	if r.again { // something may be missing since it was looked up
+		r.again, r.live = false, false
+		r.catchUpLocked(gapPatience)
+	}
+}
+
+// tellLocked tells the client if something is lost, unless it knows. It returns false
+// if that must wait. r.mu must be held.
+func (r *resumption) tellLocked(rec *Recovered) bool {
+	if !rec.Complete && !r.knows {
+		if r.a.conn.Send(NewMessage(lostFrame(rec.Now))) == Full {
+			return false
+		}
+		r.hub.stats.lost.Add(1)
+	}
+	r.knows = false
+	return true
 }
 
 // acked notes that the client has got all up to an offset.
