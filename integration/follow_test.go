@@ -365,3 +365,26 @@ func TestEventsBalance(t *testing.T) {
 	f.balance(func(id string) bool { return slices.Contains(ids, id) })
 	t.Logf("%d opens, %d online, %d offline events", opens.Load(), on, off)
 }
+
+// TestFollowReload has streams end with a reload, and when Caddy stops, which they do
+// not hold up; who goes on from where a stream ended misses nothing.
+func TestFollowReload(t *testing.T) {
+	c := StartText(t, "{$SITE}\npresence /ws\n")
+	f := c.Follow("")
+	client := c.Dial("/ws")
+	client.Open(`"id":1`)
+	f.Expect("online 1")
+	c.Reload(c.file)
+	Eventually(t, f.hasEnded, func() string { return "the stream goes on" })
+	client.Send(`{"action":"close"}`)
+	again := c.Follow(f.position())
+	again.Expect("offline 1 client")
+	c.Stop()
+	Eventually(t, again.hasEnded, func() string { return "the stream goes on" })
+}
+
+func (f *Follower) hasEnded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended
+}

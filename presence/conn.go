@@ -37,19 +37,19 @@ type Attachment struct {
 
 	// Atomic: read by pushes and sweeps, written under mu.
 	member atomic.Pointer[Member]     // who the connection is; nil unless open or opening
+	resume atomic.Pointer[resumption] // nil unless the connection resumes
 	beat   atomic.Uint32              // in milliseconds, as announced by the last open; see Beat
 	open   atomic.Bool                // the store has it
 	opened atomic.Bool                // was open at some time
-	resume atomic.Pointer[resumption] // nil unless the connection resumes
 
 	// mu lets open, close, kick and detach of this connection follow one
 	// another. It is held during store calls, and never together with the mu
 	// of another Attachment. It guards the fields below.
 	mu      sync.Mutex
-	sealed  bool   // the connection is ending: no open any more
-	pending bool   // it is open, and the store has not been told
-	at      int64  // order of the last open, as the store gave it
-	doubt   UserID // an open of this user was refused: the store may have it
+	sealed  bool    // the connection is ending: no open any more
+	pending bool    // it is open, and the store has not been told
+	at      int64   // order of the last open, as the store gave it
+	doubt   *Member // an open as this one was refused: the store may have it
 }
 
 // SetOrigin keeps what actions and events need of the handshake. It must be

@@ -211,12 +211,12 @@ func (h *Hub) leave(a *Attachment, cause Cause) {
 	case m != nil:
 		gone.User, gone.Linger = m.ID, s.linger(cause)
 		h.forget(a)
-	case a.doubt != "":
-		gone.User, gone.At = a.doubt, 0
+	case a.doubt != nil:
+		gone.User, gone.At = a.doubt.ID, 0
 	default:
 		return
 	}
-	a.doubt = ""
+	a.doubt = nil
 	h.depart(s.Store, []Departure{gone})
 	if m != nil {
 		h.tell(EventClose, m, a, cause)

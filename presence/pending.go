@@ -15,7 +15,7 @@ func (h *Hub) keep(a *Attachment, m *Member, at int64) {
 		h.stats.members.Add(1)
 	}
 	a.member.Store(m)
-	a.at, a.doubt, a.pending = at, "", true
+	a.at, a.doubt, a.pending = at, nil, true
 	a.open.Store(true)
 	h.debts.owe(h, a)
 }

@@ -95,7 +95,7 @@ func (h *Hub) openLocked(a *Attachment, req openRequest) (OpenResult, error) {
 	if m := a.Member(); m != nil && m.ID != req.member.ID {
 		return OpenResult{}, frameErrorf(ErrorAlreadyOpen, "this connection is open for another id; send close first")
 	}
-	if a.doubt != "" && a.doubt != req.member.ID {
+	if a.doubt != nil && a.doubt.ID != req.member.ID {
 		h.leave(a, CauseClient)
 	}
 	before := a.resume.Load()
@@ -166,14 +166,14 @@ func (h *Hub) register(a *Attachment, store Store, m *Member, o opening) (OpenRe
 	if err != nil || !res.Accepted {
 		a.member.Store(before)
 		if err != nil && before == nil {
-			a.doubt = m.ID
+			a.doubt = m
 		}
 		return res, err
 	}
 	if before == nil {
 		h.stats.members.Add(1)
 	}
-	a.at, a.doubt, a.pending = res.At, "", false
+	a.at, a.doubt, a.pending = res.At, nil, false
 	a.open.Store(true)
 	return res, nil
 }
