@@ -102,12 +102,12 @@ func start(t testing.TB, program, caddyfile string, env []string) *Caddy {
 	c.program, c.file = program, caddyfile
 	c.run()
 	t.Cleanup(func() {
-		c.checkLeaks()
-		c.Stop()
 		if t.Failed() {
 			t.Logf("log of caddy:\n%s", c.Log())
 		}
 	})
+	t.Cleanup(c.Stop) // also if the check below fails
+	t.Cleanup(c.checkLeaks)
 	return c
 }
 
