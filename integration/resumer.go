@@ -78,6 +78,9 @@ func (r *Resumer) Visit(ctx context.Context, url string) error {
 		if string(data) == "pong" {
 			continue
 		}
+		if strings.Contains(string(data), `"action":"error"`) {
+			return fmt.Errorf("refused: %s", data) // the node stops, say
+		}
 		if ack := r.take(data); ack != "" {
 			if err := ws.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"action":"ack","offset":%q}`, ack)); err != nil {
 				return err
