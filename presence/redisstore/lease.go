@@ -37,7 +37,7 @@ const (
 	fenceTime = 10 * time.Minute
 
 	// reapBatch is about how many users one call of reap.lua looks at.
-	reapBatch = 200
+	reapBatch = 100
 )
 
 // identity is which incarnation of this node is the present one.
@@ -291,6 +291,7 @@ func (s *Store) reapPartition(ctx context.Context, hub string, p int, dead prese
 	}
 	removed := 0
 	for cursor := "0"; ; {
+		began := time.Now()
 		reply, err := s.reapSlice(ctx, hub, p, dead, cursor)
 		if err != nil {
 			return removed, err
@@ -299,6 +300,12 @@ func (s *Store) reapPartition(ctx context.Context, hub string, p int, dead prese
 		removed += len(reply) - 1
 		if s.mirror != nil {
 			s.mirror.removed(hub, reply[1:])
+		}
+		// Half of Redis's time is for all the others.
+		select {
+		case <-time.After(time.Since(began)):
+		case <-ctx.Done():
+			return removed, ctx.Err()
 		}
 		if cursor = next; cursor == "0" || cursor == "" {
 			return removed, nil
