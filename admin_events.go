@@ -87,7 +87,7 @@ func (f *follow) run(ctx context.Context) {
 	err := f.write(fmt.Appendf(nil, "id: %s\n\n", f.at))
 	tick := time.NewTicker(followPause)
 	defer tick.Stop()
-	for err == nil && f.hub.current.Load() == route && !f.hub.server.Draining() {
+	for err == nil && f.hub.current.Load() == route && !f.hub.ends() {
 		var more bool
 		if more, err = f.step(ctx); more {
 			continue

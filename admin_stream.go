@@ -37,11 +37,30 @@ func pushStream(h *liveHub, w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
+	_ = control.Flush() // some callers send nothing before the answer has begun
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	go endWithHub(ctx, h, control)
 	results := make(chan func() []byte, streamDepth) // closed by readPushes
 	go readPushes(ctx, h, r, control, results)
 	return writeResults(w, control, results, cancel)
+}
+
+// endWithHub ends the reading of a stream when its hub does: a stream that goes on
+// and on must not hold up the stop of Caddy.
+func endWithHub(ctx context.Context, h *liveHub, control *http.ResponseController) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if h.ends() { // again and again: a line that comes gives more time
+				_ = control.SetReadDeadline(time.Now())
+			}
+		}
+	}
 }
 
 // readPushes starts each push of a stream, and hands on a function that waits
@@ -50,7 +69,7 @@ func readPushes(ctx context.Context, h *liveHub, r *http.Request, control *http.
 	defer close(results)
 	in := bufio.NewReaderSize(r.Body, 64<<10)
 	var err error
-	for n := 1; err == nil; {
+	for n := 1; err == nil && !h.ends(); {
 		var lines []pushLine
 		for len(lines) == 0 || len(lines) < streamBatch && lineWaits(in) {
 			_ = control.SetReadDeadline(time.Now().Add(streamIdle))
@@ -71,6 +90,11 @@ func readPushes(ctx context.Context, h *liveHub, r *http.Request, control *http.
 				return
 			}
 		}
+	}
+	if h.ends() {
+		err = apiErrorf(http.StatusServiceUnavailable, "this node is stopping: go on at another")
+		results <- func() []byte { return lineError(0, err) }
+		return
 	}
 	if err != io.EOF && ctx.Err() == nil {
 		results <- func() []byte {

@@ -38,7 +38,7 @@ type liveHub struct {
 	*presence.Hub
 	server *socket.Server
 
-	current   atomic.Pointer[route] // whose settings hold; written under mu
+	current   atomic.Pointer[route] // whose settings hold; nil when the hub has ended; written under mu
 	followers atomic.Int64          // of events
 
 	mu     sync.Mutex    // guards the fields below
@@ -112,6 +112,9 @@ func (h *liveHub) beginDrain(spread time.Duration) {
 	}()
 }
 
+// ends reports whether this hub is about to end, and streams with it.
+func (h *liveHub) ends() bool { return h.current.Load() == nil || h.server.Draining() }
+
 // Destruct ends the hub: no configuration has it any more.
 func (h *liveHub) Destruct() error {
 	if caddy.Exiting() {
@@ -119,6 +122,7 @@ func (h *liveHub) Destruct() error {
 	}
 	h.mu.Lock()
 	drained := h.drain
+	h.current.Store(nil)
 	h.mu.Unlock()
 	if drained != nil {
 		<-drained
