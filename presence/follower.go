@@ -68,6 +68,7 @@ func (f *follower) beginLocked(h *Hub, store Store) {
 		return
 	}
 	f.mine = false
+	f.told.begin(at) // from there it goes on if another has the turn, and what it told is lost
 	if f.takeLocked(ctx, h, store, at, true) == nil {
 		f.begun.Store(&store)
 	}

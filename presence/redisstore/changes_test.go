@@ -1,0 +1,112 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-57c14f3c/caddy-presence/presence"
+	"github.com/seed-57c14f3c/caddy-presence/presence/redisstore"
+	"github.com/seed-57c14f3c/caddy-presence/presence/redisstore/redistest"
+)
+
+// member is a connection that takes everything.
+type member struct{ attachment presence.Attachment }
+
+func (*member) Send(*presence.Message) presence.Outcome { return presence.Sent }
+
+func (*member) SendBurst(b *presence.Burst, outcomes []presence.Outcome) {
+	for i := range b.Messages {
+		outcomes[i] = presence.Sent
+	}
+}
+
+func (*member) Close(presence.CloseCode, string) {}
+
+func (m *member) Attachment() *presence.Attachment { return &m.attachment }
+
+// told notes who came online and went offline.
+type told struct {
+	mu  sync.Mutex // guards the field below
+	got []string
+}
+
+func (*told) Wants(kind presence.EventKind) bool {
+	return kind == presence.EventOnline || kind == presence.EventOffline
+}
+
+func (*told) Emit(*presence.Event) {}
+
+func (e *told) Tell(_ context.Context, ev *presence.Event) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.got = append(e.got, strings.TrimSpace(fmt.Sprintf("%s %s %s", ev.Kind, ev.Member.ID, ev.Cause)))
+	return nil
+}
+
+func (e *told) all() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.got)
+}
+
+// following is a hub of a store whose events are told.
+func following(t *testing.T, s *redisstore.Store) (*presence.Hub, *told) {
+	t.Helper()
+	hub, events := presence.NewHub("default"), new(told)
+	hub.Configure(presence.Settings{
+		Store: s, Sessions: presence.Sessions{Max: 1}, Events: events, ActionTimeout: time.Second, Log: zap.NewNop(),
+	})
+	t.Cleanup(func() { hub.EndEvents(0) })
+	return hub, events
+}
+
+func come(t *testing.T, hub *presence.Hub, id string) *member {
+	t.Helper()
+	m := new(member)
+	hub.Attach(m, "")
+	hub.Receive(m, fmt.Appendf(nil, `{"action":"open","id":%q}`, id))
+	if m.attachment.Member() == nil {
+		t.Fatalf("%s is not open", id)
+	}
+	return m
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, is func() bool, not func() string) {
+	t.Helper()
+	for until := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal(not())
+		}
+	}
+}
+
+// TestTurnLost has Redis lose who has the turn, and up to where it is told: a process
+// that never had it takes it, and tells what comes.
+func TestTurnLost(t *testing.T) {
+	server := redistest.Start(t)
+	cfg := redisstore.Config{URLs: []string{server.URL()}, Prefix: "turn", Lease: time.Second}
+	a, b := open(t, cfg), open(t, cfg)
+	t.Cleanup(func() { _, _ = a.Shutdown(context.Background()), b.Shutdown(context.Background()) })
+	at, err := a.Position(t.Context(), "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, keys := server.Client(), []string{"turn:{g}:turn:default", "turn:{g}:told:default"}
+	client.Set(t.Context(), keys[0], "another", 0) // has the turn, and keeps it
+	client.Set(t.Context(), keys[1], at.String(), 0)
+	hub, events := following(t, b)
+	come(t, hub, "ann") // the follower has begun
+	client.Del(t.Context(), keys...)
+	eventually(t, func() bool { return client.Get(t.Context(), keys[0]).Val() != "" }, func() string { return "nobody takes the turn" })
+	come(t, hub, "bob")
+	eventually(t, func() bool { return slices.Contains(events.all(), "online bob") },
+		func() string { return fmt.Sprintf("told %q, want also that bob is online", events.all()) })
+}
