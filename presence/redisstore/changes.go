@@ -89,11 +89,11 @@ func (s *Store) askHeads(ctx context.Context, hub string, listen bool) (presence
 	}
 	pipe := s.client.Pipeline()
 	replies := make([]*redis.SliceCmd, partitions)
-	until := s.clock.now() + listenTime.Milliseconds()
+	until, epoch := s.clock.now()+listenTime.Milliseconds(), newEpoch()
 	for p := range replies {
 		m := s.key(hub, p, "m")
 		if listen {
-			pipe.HSetNX(ctx, m, "e", s.epoch)
+			pipe.HSetNX(ctx, m, "e", epoch)
 			pipe.HSet(ctx, m, "w", until)
 		}
 		replies[p] = pipe.HMGet(ctx, m, "e", "v")
@@ -231,8 +231,7 @@ func (s *Store) turn(ctx context.Context, hub, told string, first bool, d time.D
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	keys := []string{s.global("turn:" + hub), s.global("told:" + hub)}
-	// The process, not its incarnation, has the turn.
-	reply, err := turnScript.Run(ctx, s.client, keys, s.epoch, d.Milliseconds(), told, flag(first), listenTime.Milliseconds()).Slice()
+	reply, err := turnScript.Run(ctx, s.client, keys, s.process, d.Milliseconds(), told, flag(first), listenTime.Milliseconds()).Slice()
 	if err := s.result(ctx, "taking the turn", err); err != nil {
 		return presence.Turn{}, err
 	}

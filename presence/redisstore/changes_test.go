@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -109,4 +110,66 @@ func TestTurnLost(t *testing.T) {
 	come(t, hub, "bob")
 	eventually(t, func() bool { return slices.Contains(events.all(), "online bob") },
 		func() string { return fmt.Sprintf("told %q, want also that bob is online", events.all()) })
+}
+
+// changesOf returns what the changes behind a position are.
+func changesOf(t *testing.T, s *redisstore.Store, at presence.Position) ([]string, error) {
+	t.Helper()
+	var texts []string
+	for {
+		changes, next, err := s.Changes(t.Context(), "default", at)
+		if err != nil || len(changes) == 0 {
+			return texts, err
+		}
+		for _, ch := range changes {
+			texts = append(texts, fmt.Sprintf("%s %s", ch.Kind, ch.Member.ID))
+		}
+		at = next
+	}
+}
+
+func openConn(t *testing.T, s *redisstore.Store, num uint64, id string, quiet bool) {
+	t.Helper()
+	req := presence.OpenRequest{
+		Hub: "default", Conn: presence.ConnID{Node: s.Node(), Num: num}, Max: 1, Quiet: quiet,
+		Member: &presence.Member{ID: presence.UserID(id), JSON: []byte(`{}`)},
+	}
+	if res, err := s.Open(t.Context(), req); err != nil || !res.Accepted {
+		t.Fatalf("opening %s: %+v, %v", id, res, err)
+	}
+}
+
+func closeConn(t *testing.T, s *redisstore.Store, num uint64, id string, linger time.Duration) {
+	t.Helper()
+	gone := presence.Departure{User: presence.UserID(id), Conn: presence.ConnID{Node: s.Node(), Num: num}, Linger: linger, Cause: presence.CauseLost}
+	if _, err := s.Close(t.Context(), "default", []presence.Departure{gone}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPositionOfEarlierLife follows from a position that was given before Redis was
+// emptied, when as much has changed since as had before.
+func TestPositionOfEarlierLife(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, redisstore.Config{URLs: []string{server.URL()}, Prefix: "life"})
+	t.Cleanup(func() { _ = s.Shutdown(context.Background()) })
+	if _, err := s.Position(t.Context(), "default"); err != nil {
+		t.Fatal(err)
+	}
+	openConn(t, s, 1, "ann", false)
+	at, err := s.Position(t.Context(), "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Flush()
+	if _, err := s.Position(t.Context(), "default"); err != nil { // somebody else listens
+		t.Fatal(err)
+	}
+	for n := range uint64(3) {
+		openConn(t, s, 2+n, "ann", false)
+		closeConn(t, s, 2+n, "ann", 0)
+	}
+	if texts, err := changesOf(t, s, at); !errors.Is(err, presence.ErrChangesLost) {
+		t.Errorf("changes %q, %v; want that some are lost", texts, err)
+	}
 }

@@ -176,7 +176,7 @@ func (s *Store) assert(ctx context.Context, hub string, local presence.Local, pa
 func (s *Store) renewEpoch(ctx context.Context, hub string, p int, c count) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	epoch := string(presence.NewNodeID())
+	epoch := newEpoch()
 	renewed, err := epochScript.Run(ctx, s.client, []string{s.key(hub, p, "m")}, c.epoch, epoch).Int()
 	if err := s.result(ctx, "renewing an epoch", err); err != nil {
 		return err

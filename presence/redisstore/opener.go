@@ -93,7 +93,7 @@ func (s *Store) carryOut(at openPlace) {
 func (s *Store) openSome(at openPlace, batch []*opens) ([]any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
-	args := []any{s.notAfter(), string(at.node), s.epoch}
+	args := []any{s.notAfter(), string(at.node), newEpoch()}
 	for _, one := range batch {
 		req, m := &one.req, one.req.Member
 		args = append(args, req.Max, string(m.ID), req.Conn.String(), req.At, m.Type, req.Seat, req.Device, []byte(m.JSON), flag(req.Quiet))

@@ -126,7 +126,7 @@ func (k *keeping) some(ctx context.Context, places []int) error {
 	s, p := k.store, partition(k.ids[places[0]])
 	keys := s.keys(k.req.Hub, p)
 	args := []any{
-		s.notAfter(), s.epoch, k.req.Window.Milliseconds(), k.req.Messages, k.req.TTL.Milliseconds(),
+		s.notAfter(), newEpoch(), k.req.Window.Milliseconds(), k.req.Messages, k.req.TTL.Milliseconds(),
 		k.order, k.req.Collapse, k.req.Body,
 	}
 	for _, i := range places {
@@ -197,7 +197,7 @@ type recovered struct {
 func (s *Store) recover(ctx context.Context, hub string, id presence.UserID, since presence.Place, k presence.Keeping) (recovered, error) {
 	var res recovered
 	reply, err := s.run(ctx, recoverScript, append(s.keys(hub, partition(id)), s.queueKey(hub, id)),
-		s.notAfter(), s.epoch, k.Window.Milliseconds(), string(id), since.Epoch, since.Seq)
+		s.notAfter(), newEpoch(), k.Window.Milliseconds(), string(id), since.Epoch, since.Seq)
 	if err != nil {
 		return res, err
 	}

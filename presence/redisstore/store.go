@@ -26,7 +26,7 @@ import (
 type Store struct {
 	// Static after New.
 	client  redis.UniversalClient
-	epoch   string // offered to partitions that have none
+	process string // has the turn, whatever its incarnation
 	prefix  string
 	address string // for errors and logs, without password
 	timeout time.Duration
@@ -80,7 +80,7 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{
 		client:   newClient(options),
-		epoch:    string(presence.NewNodeID()),
+		process:  string(presence.NewNodeID()),
 		prefix:   cfg.Prefix,
 		address:  strings.Join(options.Addrs, " "),
 		timeout:  cfg.Timeout,
@@ -111,6 +111,10 @@ func New(cfg Config, log *zap.Logger) (*Store, error) {
 	}
 	return s, nil
 }
+
+// newEpoch is offered to a partition that has none. No two lives of a partition have
+// the same, though one process may begin both.
+func newEpoch() string { return string(presence.NewNodeID()) }
 
 // silence stops go-redis from printing each failed dial to the standard error:
 // what a call could not do is in its error.
