@@ -181,10 +181,11 @@ func (s *Store) readChanges(ctx context.Context, hub string, after presence.Posi
 		if len(entries) == 0 {
 			return nil, after, presence.ErrChangesLost
 		}
-		if before, _ := entries[0].Values["p"].(string); !reaches(after.Seqs[p], before) {
-			return nil, after, presence.ErrChangesLost
-		}
 		for _, e := range entries {
+			// Not all are written: for a time nobody may have listened.
+			if before, _ := e.Values["p"].(string); !reaches(next.Seqs[p], before) {
+				return nil, after, presence.ErrChangesLost
+			}
 			ch := parseChange(p, e)
 			next.Seqs[p] = ch.Seq
 			changes = append(changes, ch)

@@ -173,3 +173,28 @@ func TestPositionOfEarlierLife(t *testing.T) {
 		t.Errorf("changes %q, %v; want that some are lost", texts, err)
 	}
 }
+
+// TestChangesNotWritten follows from a position behind which some changes were not
+// written down, because nobody listened, between others that were.
+func TestChangesNotWritten(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, redisstore.Config{URLs: []string{server.URL()}, Prefix: "gap"})
+	t.Cleanup(func() { _ = s.Shutdown(context.Background()) })
+	at, err := s.Position(t.Context(), "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	openConn(t, s, 1, "ann", false)
+	for p := range 64 {
+		server.Client().HSet(t.Context(), fmt.Sprintf("gap:{p%d}:m", p), "w", 1) // time is over
+	}
+	closeConn(t, s, 1, "ann", 0)
+	openConn(t, s, 2, "ann", false)
+	if _, err := s.Position(t.Context(), "default"); err != nil { // somebody listens again
+		t.Fatal(err)
+	}
+	closeConn(t, s, 2, "ann", 0)
+	if texts, err := changesOf(t, s, at); !errors.Is(err, presence.ErrChangesLost) {
+		t.Errorf("changes %q, %v; want that some are lost", texts, err)
+	}
+}
